@@ -1,0 +1,103 @@
+"""The whole configuration: one frozen object out of config.yaml, or one sentence saying what is wrong with it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from lraee.data.manifest import DataSettings
+from lraee.evaluation.choices import ExitSettings
+from lraee.metrics.settings import NoiseSettings
+from lraee.models.families import FAMILIES, ModelFamily
+from lraee.names import FP32
+from lraee.quantize.schemes import SCHEMES, Scheme
+from lraee.registry import ChosenFrom
+from lraee.settings import Name, PositiveInt, Settings
+
+
+class ConfigError(ValueError):
+    """The configuration is refused; the message names the key, its value, and what is allowed."""
+
+
+class Config(Settings):
+    """One experiment. `seed` decides which image goes into which split, the heads' start, and the bootstrap."""
+
+    experiment: Name
+    seed: int = Field(default=0, ge=0)
+    data: DataSettings
+    model: Annotated[ModelFamily, ChosenFrom(FAMILIES, "family")]
+    batch: PositiveInt = 64
+    quantizers: Annotated[dict[Name, Annotated[Scheme, ChosenFrom(SCHEMES, "scheme")]], Field(min_length=1)]
+    noise: NoiseSettings = NoiseSettings()
+    exits: ExitSettings
+
+    @field_validator("quantizers")
+    @classmethod
+    def _no_fp32(cls, quantizers: dict[str, Scheme]) -> dict[str, Scheme]:
+        if FP32 in quantizers:
+            raise ValueError(f"{FP32!r} names the unquantized control; call the quantizer something else")
+        return quantizers
+
+    @model_validator(mode="after")
+    def _check_depth(self) -> "Config":
+        depth, candidates = self.model.depth, self.exits.candidates
+        for layer in candidates:
+            if not 1 <= layer < depth:
+                raise ValueError(
+                    f"exits.candidates has {layer}, but an exit layer is the number of blocks executed, "
+                    f"1 to {depth - 1} (layer {depth} is full depth)"
+                )
+        most = 1.0 - min(candidates) / depth
+        budgets = {"exits.headline.budget": [self.exits.headline.budget], "exits.grid.budgets": self.exits.grid.budgets}
+        for key, values in budgets.items():
+            for value in values:
+                if value > most:
+                    raise ValueError(
+                        f"{key} has {value}, which no threshold meets: leaving at layer {min(candidates)} of {depth} "
+                        f"saves at most {most:.3f}"
+                    )
+        return self
+
+
+def load_config(raw: Mapping[str, Any]) -> Config:
+    """Check a parsed config.yaml; ConfigError lists every fault, one sentence each."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentence(fault) for fault in error.errors())) from None
+
+
+def _sentence(fault: Any) -> str:
+    """One fault as "key is value, but ..."."""
+    # Discriminated unions put the chosen member's name into the path; it is no key of the file.
+    members = {*FAMILIES, *SCHEMES, *_source_names()}
+    key = ".".join(str(part) for part in fault["loc"] if part not in members and part != "[key]") or "the configuration"
+    given = fault["input"]
+    match fault["type"]:
+        case "extra_forbidden":
+            return f"{key} is not a known key (its value is {given!r}); remove it or correct its spelling."
+        case "missing":
+            return f"{key} is missing."
+        case "union_tag_invalid" | "union_tag_not_found":
+            choices = fault["ctx"].get("expected_tags", "")
+            tag = fault["ctx"]["discriminator"].strip("'")
+            value = given.get(tag) if isinstance(given, dict) else given
+            return f"{key}.{tag} is {value!r}, but must be one of {choices}." if choices else f"{key}.{tag} is missing."
+        case "value_error":
+            message = str(fault["ctx"]["error"])
+            return f"{key} is {given!r}, but {message}." if not isinstance(given, dict) else f"{key}: {message}."
+    return f"{key} is {given!r}, but: {fault['msg'][0].lower()}{fault['msg'][1:]}."
+
+
+def _source_names() -> list[str]:
+    from lraee.data.sources import SOURCES
+
+    return list(SOURCES)
+
+
+def fingerprint(*parts: Any) -> str:
+    """Short content hash of settings, names and numbers: the identity of whatever depends on them alone."""
+    plain = [part.model_dump(mode="json") if isinstance(part, Settings) else part for part in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

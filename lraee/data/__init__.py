@@ -1,0 +1,1 @@
+"""Labelled images: sources, splits, and batches of pixels."""

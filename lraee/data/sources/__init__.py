@@ -1,0 +1,57 @@
+"""Data sources by name; one file each.
+
+A source lists labelled images and opens them. `lraee.data.manifest` allots them to splits.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from lraee.registry import Registry
+from lraee.settings import Settings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Source(Settings, ABC):
+    """Base of every source's settings. A subclass adds `source: Literal["<its name>"]`."""
+
+    @abstractmethod
+    def class_names(self) -> list[str]:
+        """Return the class names (or WordNet ids), in the order of the labels 0..K-1."""
+
+    @abstractmethod
+    def allot(self, sizes: Mapping[str, int], seed: int) -> pd.DataFrame:
+        """Return disjoint samples for splits of the given sizes: columns split, location (str), label (int).
+
+        Raises ValueError where the source holds too few images.
+        """
+
+    @abstractmethod
+    def open(self, location: str, label: int) -> "Image":
+        """Read one image as RGB; raises OSError where it cannot be decoded."""
+
+
+def deal(listing: pd.DataFrame, sizes: Mapping[str, int], seed: int, what: str) -> pd.DataFrame:
+    """Deal a finite listing (columns location, label) out to splits: seeded, disjoint, classes in turn.
+
+    The order depends on each location's digest, not on its place in the listing, so a larger split only adds images.
+    Raises ValueError where more are asked for than there are.
+    """
+    wanted = sum(sizes.values())
+    if wanted > len(listing):
+        raise ValueError(f"{what} holds {len(listing):,} images, but its splits ask for {wanted:,}: {dict(sizes)}")
+    digests = [hashlib.sha256(f"{seed}:{location}".encode()).hexdigest() for location in listing["location"]]
+    shuffled = listing.assign(digest=digests).sort_values("digest")
+    turn = shuffled.groupby("label").cumcount()
+    dealt = shuffled.assign(turn=turn).sort_values(["turn", "digest"])[:wanted]
+    splits = np.repeat(list(sizes), list(sizes.values()))
+    return dealt.drop(columns=["digest", "turn"]).assign(split=splits).reset_index(drop=True)
+
+
+SOURCES: Registry[type[Source]] = Registry("data source", __name__)

@@ -1,0 +1,39 @@
+"""The embedded Shapes pictures: drawn when they are read, in any number."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from PIL import Image as PillowImage
+
+from lraee.data.shapes import HELD_OUT, compositions, render
+from lraee.data.sources import SOURCES, Source
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Every split draws from its own block of indices: no split size can move or overlap another split.
+_BLOCK = 100_000_000
+_BLOCKS = ("quant", "fit", "gate", "select", "test")
+
+
+@SOURCES.register("shapes")
+class ShapesSource(Source):
+    """The 144 held-out compositions, classes in turn. `picture_seed` names the collection of pictures."""
+
+    source: Literal["shapes"]
+    picture_seed: int = 0
+
+    def class_names(self) -> list[str]:
+        return [composition.name for composition in compositions()[1]]
+
+    def allot(self, sizes: Mapping[str, int], seed: int) -> pd.DataFrame:
+        parts = []
+        for split, size in sizes.items():
+            indices = _BLOCKS.index(split) * _BLOCK + np.arange(size)
+            parts.append(pd.DataFrame({"split": split, "location": indices.astype(str), "label": indices % HELD_OUT}))
+        return pd.concat(parts, ignore_index=True)
+
+    def open(self, location: str, label: int) -> "Image":
+        return PillowImage.fromarray(render(self.picture_seed, int(location), compositions()[1][label]))

@@ -1,0 +1,68 @@
+"""WebDataset shards: tar files of NNNNNN.jpg (or .png, .webp) beside NNNNNN.cls.
+
+Reading needs random access by sample, which the streaming library does not offer; a tar member's offset gives it, with
+the standard library alone.
+"""
+
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+from PIL import Image as PillowImage
+
+from lraee.data.sources import SOURCES, Source, deal
+from lraee.data.sources.image_folder import _lines
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+@SOURCES.register("webdataset")
+class WebDataset(Source):
+    """Every `*.tar` in the folder `shards`; `.cls` members index into the file `classes` (one class a line)."""
+
+    source: Literal["webdataset"]
+    shards: Path
+    classes: Path
+
+    def class_names(self) -> list[str]:
+        return _lines(self.classes)
+
+    def allot(self, sizes: Mapping[str, int], seed: int) -> pd.DataFrame:
+        paths = sorted(self.shards.glob("*.tar"))
+        if not paths:
+            raise FileNotFoundError(f"folder {self.shards} holds no *.tar shard")
+        listing = pd.concat([_list_shard(path) for path in paths], ignore_index=True)
+        return deal(listing, sizes, seed, f"shard folder {self.shards}")
+
+    def open(self, location: str, label: int) -> "Image":
+        shard, offset, size = location.rsplit(":", 2)
+        with (self.shards / shard).open("rb") as file:
+            file.seek(int(offset))
+            content = file.read(int(size))
+        with PillowImage.open(io.BytesIO(content)) as image:
+            return image.convert("RGB")
+
+
+def _list_shard(path: Path) -> pd.DataFrame:
+    """List one shard: location "shard.tar:offset:size" and label."""
+    images: dict[str, str] = {}
+    labels: dict[str, int] = {}
+    with tarfile.open(path) as tar:
+        for member in tar:
+            stem, suffix = Path(member.name).stem, Path(member.name).suffix.lower()
+            if suffix in _SUFFIXES:
+                images[stem] = f"{path.name}:{member.offset_data}:{member.size}"
+            elif suffix == ".cls":
+                content = tar.extractfile(member)
+                if content is not None:
+                    labels[stem] = int(content.read())
+    if images.keys() != labels.keys():
+        odd = sorted(images.keys() ^ labels.keys())[0]
+        raise ValueError(f"shard {path}: sample {odd} lacks its image or its .cls label")
+    return pd.DataFrame({"location": list(images.values()), "label": [labels[stem] for stem in images]})

@@ -1,0 +1,77 @@
+"""Files at the edges: nothing half-written is ever left under a finished name, and nothing foreign is read as data."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError, safe_open
+
+METADATA_KEY = "lraee"
+
+
+class UnreadableFileError(ValueError):
+    """A file is truncated, damaged, or belongs to another configuration."""
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name to write to; it becomes `path` only when the block ends without an error."""
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.with_name(f".{final.name}.partial")
+    try:
+        yield partial
+        partial.replace(final)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON with sorted keys."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; UnreadableFileError names a damaged file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UnreadableFileError(f"{path} is not readable as JSON ({error}); delete it and run again") from error
+
+
+def write_table(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write a tidy table as Parquet."""
+    with replacing(path) as partial:
+        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), partial, compression="zstd")
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read a tidy table; UnreadableFileError names a damaged file."""
+    with open_parquet(path) as file:
+        return file.read().to_pandas()
+
+
+@contextmanager
+def open_parquet(path: str | Path) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file; UnreadableFileError names a truncated or damaged one, also while it is read."""
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowInvalid, pa.ArrowIOError) as error:
+        raise UnreadableFileError(f"{path} is truncated or damaged ({error}); delete it and run again") from error
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """Read a safetensors file's metadata, without torch; UnreadableFileError names a damaged file."""
+    try:
+        with safe_open(path, framework="np") as file:
+            header: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+            return header
+    except SafetensorError as error:
+        raise UnreadableFileError(f"{path} is truncated or damaged ({error}); delete it and run again") from error

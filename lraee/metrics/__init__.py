@@ -1,0 +1,1 @@
+"""What is measured: quantization noise, compute, quadrants, intervals and tests."""

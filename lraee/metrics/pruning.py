@@ -1,0 +1,14 @@
+"""The paper's rule for pathological exit layers; apart from the noise profile, because it needs no network."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+
+def pathological_layers(inr: pd.Series, candidates: Sequence[int], kappa: float) -> list[int]:
+    """Return the candidates L with INR(L) < kappa * mean INR over the candidates (LRA-EE's pruning rule).
+
+    `inr` is indexed by layer. Raises KeyError for a candidate without a value.
+    """
+    chosen = inr.loc[list(candidates)]
+    return [int(layer) for layer in chosen.index[chosen < kappa * chosen.mean()]]

@@ -1,0 +1,12 @@
+"""Settings of the noise profile; apart from it, because they must load without torch."""
+
+from pydantic import Field
+
+from lraee.settings import PositiveInt, Settings
+
+
+class NoiseSettings(Settings):
+    """The profile is taken on the first `images` of the `fit` split; `kappa` is the pruning rule's factor."""
+
+    images: PositiveInt = 512
+    kappa: float = Field(default=0.5, ge=0.0)

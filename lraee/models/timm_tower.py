@@ -1,0 +1,109 @@
+"""Rebuild a timm vision transformer as a Tower, and its classifier rows as class embeddings."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lraee.models import vision_ops  # noqa: F401  (before timm)
+from lraee.models.families import LoadedModel
+from lraee.models.shape import TowerShape
+from lraee.models.tower import Block, ClassEmbeddings, Tower
+
+import timm  # isort: skip
+
+
+def create(name: str, weights: Path) -> Any:
+    """Create a timm vision transformer with weights from a .safetensors file, in evaluation mode."""
+    if not timm.is_model(name):
+        raise ValueError(f"model.name is {name!r}, which timm does not know; timm.list_models() names them")
+    if not weights.is_file():
+        raise FileNotFoundError(f"model.weights names {weights}, which does not exist")
+    model = timm.create_model(name)
+    model.load_state_dict(load_file(weights))
+    return model.eval()
+
+
+class _Stem(nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.patch_embed, self.norm_pre = model.patch_embed, model.norm_pre
+        self.cls_token, self.pos_embed = model.cls_token, model.pos_embed
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        patches = self.patch_embed(pixels)
+        cls = self.cls_token.expand(len(patches), -1, -1)
+        return self.norm_pre(torch.cat([cls, patches], dim=1) + self.pos_embed)
+
+
+class _Head(nn.Module):
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.norm = model.norm
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.norm(z[:, 0])
+
+
+def _block(source: Any) -> Block:
+    return Block(
+        norm1=source.norm1,
+        qkv=source.attn.qkv,
+        proj=source.attn.proj,
+        norm2=source.norm2,
+        fc1=source.mlp.fc1,
+        act=source.mlp.act,
+        fc2=source.mlp.fc2,
+        heads=source.attn.num_heads,
+        scale1=source.ls1,
+        scale2=source.ls2,
+    )
+
+
+def tower_of(model: Any) -> Tower:
+    """Rebuild a timm model; ValueError where it is not a plain ViT with one [CLS] token and [CLS] pooling."""
+    if not isinstance(model, timm.models.vision_transformer.VisionTransformer):
+        raise ValueError(f"{type(model).__name__} is not timm's VisionTransformer, the only one supported")
+    if model.global_pool != "token" or model.num_prefix_tokens != 1 or model.no_embed_class:
+        raise ValueError("only a timm ViT with one [CLS] token, a position for it, and [CLS] pooling is supported")
+    blocks = [_block(source) for source in model.blocks]
+    shape = TowerShape(
+        depth=len(blocks),
+        tokens=model.pos_embed.shape[1],
+        width=model.embed_dim,
+        hidden=model.blocks[0].mlp.fc1.out_features,
+        patch=model.patch_embed.proj.weight[0].numel(),
+        embedding=model.embed_dim,
+        projected=False,
+    )
+    return Tower(_Stem(model), blocks, _Head(model), shape).eval().requires_grad_(False)
+
+
+def load(name: str, weights: Path, depth: int, crop: float) -> LoadedModel:
+    """Load a timm model's tower; ValueError where it has another depth than the settings say."""
+    model = create(name, weights)
+    tower = tower_of(model)
+    if tower.shape.depth != depth:
+        raise ValueError(f"model.depth is {depth}, but {name} has {tower.shape.depth} blocks")
+    data = timm.data.resolve_model_data_config(model) | {"crop_pct": crop}
+    return LoadedModel(tower, timm.data.create_transform(**data, is_training=False))
+
+
+def class_embeddings(name: str, weights: Path, outputs: Path, class_names: list[str]) -> ClassEmbeddings:
+    """The classifier's rows of the classes that are present; ValueError names a class that it does not have."""
+    classifier = create(name, weights).head
+    order = outputs.read_text(encoding="utf-8").split()
+    if len(order) != classifier.out_features:
+        raise ValueError(f"model.outputs {outputs} lists {len(order)} classes; {name} has {classifier.out_features}")
+    missing = sorted(set(class_names) - set(order))
+    if missing:
+        raise ValueError(f"class {missing[0]!r} ({len(missing)} in all) is not among the outputs listed in {outputs}")
+    index = [order.index(wnid) for wnid in class_names]
+    return ClassEmbeddings(
+        rows=classifier.weight.detach()[index].clone(),
+        bias=classifier.bias.detach()[index].clone(),
+        scale=1.0,
+        cosine=False,
+    )

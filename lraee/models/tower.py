@@ -1,0 +1,133 @@
+"""A vision transformer as stem / blocks / head, with attention made of plain Linears.
+
+Both open_clip's and timm's transformers are rebuilt in this one form, so that quantizers see every weight matrix
+(open_clip keeps QKV in a bare Parameter that tools walking `nn.Linear` miss) and features are taken at one place.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lraee.models.shape import TowerShape
+from lraee.quantize.schemes import Role
+
+ROLES: tuple[Role, ...] = ("qkv", "proj", "fc1", "fc2")
+
+
+class Block(nn.Module):
+    """One pre-norm transformer block: z + attention(norm1(z)), then + mlp(norm2(.)).
+
+    `scale1` and `scale2` are LayerScale modules, or identities.
+    """
+
+    def __init__(
+        self,
+        norm1: nn.Module,
+        qkv: nn.Module,
+        proj: nn.Module,
+        norm2: nn.Module,
+        fc1: nn.Module,
+        act: nn.Module,
+        fc2: nn.Module,
+        heads: int,
+        scale1: nn.Module,
+        scale2: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.norm1, self.qkv, self.proj, self.scale1 = norm1, qkv, proj, scale1
+        self.norm2, self.fc1, self.act, self.fc2, self.scale2 = norm2, fc1, act, fc2, scale2
+        self.heads = heads
+
+    def attention(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
+        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+    def forward(self, z: Tensor) -> Tensor:
+        z = z + self.scale1(self.attention(self.norm1(z)))
+        return z + self.scale2(self.fc2(self.act(self.fc1(self.norm2(z)))))
+
+
+class Tower(nn.Module):
+    """stem: pixels (B, 3, H, W) to z_0 (B, 1 + N, d); blocks 1..depth; head: z_depth to embeddings (B, e)."""
+
+    def __init__(self, stem: nn.Module, blocks: list[Block], head: nn.Module, shape: TowerShape) -> None:
+        super().__init__()
+        self.stem = stem
+        self.blocks = nn.ModuleList(blocks)
+        self.head = head
+        self.shape = shape
+
+    def states(self, pixels: Tensor) -> Iterator[Tensor]:
+        """Yield z_0, z_1 .. z_depth, each (B, 1 + N, d), one at a time."""
+        z = self.stem(pixels)
+        yield z
+        for block in self.blocks:
+            z = block(z)
+            yield z
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the embedding (B, e), not normalised."""
+        z = self.stem(pixels)
+        for block in self.blocks:
+            z = block(z)
+        return self.head(z)
+
+
+@dataclass(frozen=True)
+class ClassEmbeddings:
+    """The K classes as rows (K, e), and how an image embedding is scored against them.
+
+    A CLIP (`cosine`) compares directions: scale * cos(image, class). A plain classifier scores image . row + bias.
+    """
+
+    rows: Tensor
+    bias: Tensor
+    scale: float
+    cosine: bool
+
+    def place(self, embeddings: Tensor) -> Tensor:
+        """Bring raw embeddings (..., e) into the space of comparison: unit length for a CLIP, unchanged otherwise."""
+        return functional.normalize(embeddings, dim=-1) if self.cosine else embeddings
+
+    def logits(self, embeddings: Tensor) -> Tensor:
+        """Score raw embeddings (..., e): (..., K)."""
+        return self.scale * self.place(embeddings) @ self.rows.mT + self.bias
+
+    def distance(self, embeddings: Tensor, targets: Tensor) -> Tensor:
+        """Distance to target embeddings, per row: 1 - cosine, or for a classifier the relative squared error.
+
+        A cosine leaves the length free, which a classifier's logits depend on.
+        """
+        if self.cosine:
+            return 1.0 - (self.place(embeddings) * self.place(targets)).sum(-1)
+        return (embeddings - targets).square().sum(-1) / targets.square().sum(-1).mean()
+
+
+def linears(tower: Tower) -> Iterator[tuple[str, Role, nn.Linear]]:
+    """Yield (name, role, module) of every Linear in the blocks, e.g. ("blocks.0.qkv", "qkv", ...)."""
+    for index, block in enumerate(tower.blocks):
+        for role in ROLES:
+            module = getattr(block, role)
+            if not isinstance(module, nn.Linear):
+                raise TypeError(f"blocks.{index}.{role} is a {type(module).__name__}, not a Linear")
+            yield f"blocks.{index}.{role}", role, module
+
+
+def linear_from(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """Wrap an existing (out, in) weight matrix and bias in a Linear."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    linear.weight.data = weight.detach()
+    if bias is not None:
+        linear.bias.data = bias.detach()
+    return linear
+
+
+@torch.inference_mode()
+def predict(tower: Tower, classes: ClassEmbeddings, pixels: Tensor) -> Tensor:
+    """Return the full-depth prediction of each image, (B,)."""
+    return classes.logits(tower(pixels)).argmax(-1)

@@ -1,0 +1,1 @@
+"""Quantization by simulation, exact in the integers."""

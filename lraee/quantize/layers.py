@@ -1,0 +1,92 @@
+"""Quantized Linears, and their fitting into a tower."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lraee.metrics.compute import linear_macs, tower_macs
+from lraee.models.tower import Tower, linears
+from lraee.quantize.grids import affine_parameters, exact_product, quantize_affine, quantize_weight
+from lraee.quantize.schemes import LinearRecipe, Scheme
+
+QuantizerState = dict[str, Tensor]
+"""Per Linear `<name>.weight_scale`; where activations are static also `<name>.input_scale` and `.input_zero_point`."""
+
+
+class QuantizedLinear(nn.Module):
+    """A Linear whose weights and inputs are integers and whose product is exact in them.
+
+    Inputs are (B, T, in). Dynamic ranges are taken per image, over its tokens and features, so that a result does not
+    depend on what else is in the batch.
+    """
+
+    weight_codes: Tensor
+    output_scale: Tensor
+
+    def __init__(self, linear: nn.Linear, recipe: LinearRecipe, state: QuantizerState, name: str) -> None:
+        super().__init__()
+        self.activations, self.weight_bits = recipe.activations, recipe.weights.bits
+        scale = state[f"{name}.weight_scale"]
+        self.register_buffer("weight_codes", quantize_weight(linear.weight, scale, self.weight_bits))
+        self.register_buffer("weight_scale", scale)
+        self.bias = linear.bias
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        if recipe.activations.range == "static":
+            self.register_buffer("input_scale", state[f"{name}.input_scale"])
+            self.register_buffer("input_zero_point", state[f"{name}.input_zero_point"])
+
+    def _input_grid(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.activations.range == "static":
+            return self.get_buffer("input_scale"), self.get_buffer("input_zero_point")
+        low, high = torch.aminmax(x.flatten(1), dim=1)
+        scale, zero_point = affine_parameters(low, high, self.activations.bits)
+        return scale[:, None, None], zero_point[:, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        bits = self.activations.bits
+        scale, zero_point = self._input_grid(x)
+        codes = quantize_affine(x, scale, zero_point, bits).sub_(zero_point)
+        product = exact_product(codes, self.weight_codes, 2**bits - 1, 2 ** (self.weight_bits - 1))
+        product = product.mul_(scale * self.get_buffer("weight_scale"))
+        return product if self.bias is None else product.add_(self.bias)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What a scheme really quantizes: shares of the vision tower's parameters and MACs, and the bits."""
+
+    parameters: float
+    macs: float
+    weight_bits: int
+    activation_bits: int
+
+
+def quantized(tower: Tower, scheme: Scheme, state: QuantizerState) -> Tower:
+    """Return a copy of `tower` in which every Linear that the scheme names is quantized with `state`.
+
+    Raises KeyError where the state lacks a scale that the scheme needs.
+    """
+    result = copy.deepcopy(tower)
+    for name, role, linear in list(linears(result)):
+        recipe = scheme.recipe(role)
+        if recipe is not None:
+            block, attribute = name.rsplit(".", 1)
+            setattr(result.get_submodule(block), attribute, QuantizedLinear(linear, recipe, state, name))
+    return result.eval()
+
+
+def coverage(tower: Tower, scheme: Scheme) -> Coverage:
+    """Measure the scheme's coverage of an FP32 tower; ValueError where it quantizes nothing."""
+    covered = [(linear, recipe) for _, role, linear in linears(tower) if (recipe := scheme.recipe(role))]
+    if not covered:
+        raise ValueError(f"quantization scheme {scheme.description!r} quantizes no Linear")
+    tokens = tower.shape.tokens
+    return Coverage(
+        parameters=sum(linear.weight.numel() for linear, _ in covered) / sum(p.numel() for p in tower.parameters()),
+        macs=sum(linear_macs(tokens, linear.in_features, linear.out_features) for linear, _ in covered)
+        / tower_macs(tower.shape),
+        weight_bits=covered[0][1].weights.bits,
+        activation_bits=covered[0][1].activations.bits,
+    )

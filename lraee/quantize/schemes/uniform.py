@@ -1,0 +1,25 @@
+"""Plain uniform quantization of every Linear in the blocks: 2 to 8 bits, min-max, percentile or MSE ranges."""
+
+from typing import Literal
+
+from lraee.quantize.schemes import SCHEMES, ActivationSpec, LinearRecipe, Role, Scheme, WeightSpec
+
+
+@SCHEMES.register("uniform")
+class Uniform(Scheme):
+    """One choice of bits and ranges for every Linear."""
+
+    scheme: Literal["uniform"]
+    weights: WeightSpec
+    activations: ActivationSpec
+
+    def recipe(self, role: Role) -> LinearRecipe | None:
+        return LinearRecipe(weights=self.weights, activations=self.activations)
+
+    @property
+    def description(self) -> str:
+        ranges = "dynamic" if self.activations.range == "dynamic" else f"static {self.activations.observer}"
+        return (
+            f"W{self.weights.bits}A{self.activations.bits}: weights per {self.weights.granularity}, "
+            f"activations per tensor, {ranges} ranges"
+        )
