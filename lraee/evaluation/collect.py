@@ -1,0 +1,102 @@
+"""Put the quantizers' tables together, and say where they come from."""
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lraee.metrics.pruning import pathological_layers
+from lraee.names import FP32
+
+PACKAGES = (
+    "lraee",
+    "torch",
+    "open_clip_torch",
+    "timm",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+    "snakemake",
+)
+
+
+def noise_table(profiles: Sequence[pd.DataFrame], candidates: Sequence[int], kappa: float) -> pd.DataFrame:
+    """Join the noise profiles and mark candidates and what the pruning rule drops (by INR on all tokens)."""
+    marked = []
+    for profile in profiles:
+        inr = profile[profile["tokens"] == "all"].set_index("layer")["inr"]
+        dropped = pathological_layers(inr, candidates, kappa)
+        marked.append(
+            profile.assign(candidate=profile["layer"].isin(candidates), pathological=profile["layer"].isin(dropped))
+        )
+    return pd.concat(marked, ignore_index=True)
+
+
+def quantizer_table(measured: pd.DataFrame, headers: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Join full-depth results with what each quantizer covers; FP32 first, quantizers in the configuration's order."""
+    described = [
+        {
+            "quantizer": FP32, "scheme": "none", "description": "unquantized control", "weight_bits": 32,
+            "activation_bits": 32, "covered_parameters": 0.0, "covered_macs": 0.0, "settings": "{}",
+        }
+    ]  # fmt: skip
+    for name, header in headers.items():
+        described.append(
+            {
+                "quantizer": name, "scheme": header["settings"]["scheme"], "description": header["description"],
+                "weight_bits": header["weight_bits"], "activation_bits": header["activation_bits"],
+                "covered_parameters": header["parameters"], "covered_macs": header["macs"],
+                "settings": str(header["settings"]),
+            }
+        )  # fmt: skip
+    table = pd.DataFrame(described).merge(measured.drop_duplicates("quantizer"), on="quantizer")
+    compared = [
+        "agreement",
+        "churn_rescue",
+        "churn_loss",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "mcnemar_p",
+    ]
+    table[compared] = table[compared].astype(float)
+    table.loc[table["quantizer"] == FP32, compared] = float("nan")
+    return table
+
+
+def provenance(config: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Say what was run, by which code, on which machine."""
+    return {
+        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "git_revision": _git(root, "rev-parse", "HEAD") or "not a git checkout",
+        "git_dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
+        "cpu": _cpu(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
+        "config": config,
+    }
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _cpu() -> str:
+    """Name the processor; its integer instructions matter to whoever repeats a run."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()} ({len(names) or '?'} logical cores)"

@@ -1,0 +1,1 @@
+"""Exits: heads on intermediate layers, gates, thresholds, and routing. Everything works on cached arrays."""

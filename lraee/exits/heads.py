@@ -1,0 +1,118 @@
+"""Exit heads, all of a precision's trained at once.
+
+An exit at layer L reads one vector of z_L: the mean of the patch tokens (SSA, spatial semantic aggregation) or [CLS],
+then LayerNorm, a two-layer MLP d -> d -> e with GELU, and is compared with the class embeddings as the model's own
+embedding is (LRA-EE, section on SSA heads). Every head of a precision has the same shape, so all are trained together
+as one batched product: they share no parameter and Adam works element by element, so that each comes out as if alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from lraee.exits.settings import HeadSettings, Supervision
+from lraee.features.store import Features
+from lraee.models.tower import ClassEmbeddings
+
+OBJECTIVES: dict[Supervision, tuple[float, float]] = {
+    "distilled": (1.0, 1.0),
+    "hard": (1.0, 0.0),
+    "label-free": (0.0, 1.0),
+}
+"""Weights of (cross-entropy on the labels, distance to the FP32 model's final embedding)."""
+
+
+class HeadKey(NamedTuple):
+    """Which head: the layer it reads, what it reads there, and what it was taught."""
+
+    layer: int
+    aggregation: str
+    supervision: str
+
+
+def head_keys(layers: Sequence[int], settings: HeadSettings) -> list[HeadKey]:
+    """Every head of a precision, in the order in which the stacked parameters hold them."""
+    return [HeadKey(*key) for key in product(layers, settings.aggregations, settings.supervisions)]
+
+
+@dataclass(frozen=True)
+class Heads:
+    """H stacked heads: norm (2, H, 1, d); w1 (H, d, d), b1 (H, 1, d); w2 (H, d, e), b2 (H, 1, e)."""
+
+    keys: list[HeadKey]
+    parameters: dict[str, Tensor]
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """Map inputs (H, B, d) to raw embeddings (H, B, e)."""
+        p = self.parameters
+        x = functional.layer_norm(inputs, inputs.shape[-1:]) * p["norm"][0] + p["norm"][1]
+        hidden = functional.gelu(torch.baddbmm(p["b1"], x, p["w1"]))
+        return torch.baddbmm(p["b2"], hidden, p["w2"])
+
+
+def initial_heads(keys: list[HeadKey], width: int, embedding: int, seed: int) -> Heads:
+    """Start all heads from the same random weights (PyTorch's default for a Linear): they differ in data alone."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape: int) -> Tensor:
+        bound = width**-0.5
+        return (torch.rand(shape, generator=generator) * 2 - 1).mul(bound).expand(len(keys), *shape).clone()
+
+    norm = torch.stack([torch.ones(len(keys), 1, width), torch.zeros(len(keys), 1, width)])
+    weights = {"w1": uniform(width, width), "b1": uniform(1, width)}
+    weights |= {"w2": uniform(width, embedding), "b2": uniform(1, embedding)}
+    return Heads(keys, {"norm": norm, **weights})
+
+
+def head_inputs(features: Features, keys: Sequence[HeadKey], layers: Sequence[int]) -> Tensor:
+    """Pick each head's input vector: (H, n, d). `layers` are the layers that `features` hold."""
+    sources = {"ssa": features.mean, "cls": features.cls}
+    picked = [sources[key.aggregation][:, list(layers).index(key.layer)] for key in keys]
+    return torch.from_numpy(np.stack(picked))
+
+
+def fit_heads(
+    features: Features,
+    targets: np.ndarray,
+    layers: Sequence[int],
+    classes: ClassEmbeddings,
+    settings: HeadSettings,
+    seed: int,
+) -> Heads:
+    """Train every head on the `fit` split.
+
+    `features` are the precision's own, `targets` (n, e) the FP32 model's final embeddings of the same images.
+    """
+    keys = head_keys(layers, settings)
+    heads = initial_heads(keys, features.cls.shape[-1], targets.shape[1], seed)
+    for parameter in heads.parameters.values():
+        parameter.requires_grad_(True)
+    optimiser = torch.optim.Adam(heads.parameters.values(), lr=settings.learning_rate)
+    weights = torch.tensor([OBJECTIVES[key.supervision] for key in keys])  # type: ignore[index]
+    inputs, goal = head_inputs(features, keys, layers), torch.from_numpy(targets)
+    labels = torch.from_numpy(features.labels)
+    for epoch in tqdm(range(settings.epochs), desc=f"{len(keys)} heads", unit="epoch"):
+        order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(len(labels)))
+        for rows in order.split(settings.batch):
+            losses = _losses(heads, inputs[:, rows], labels[rows], goal[rows], classes)
+            (losses * weights).sum().backward()
+            optimiser.step()
+            optimiser.zero_grad()
+    return Heads(keys, {name: parameter.detach() for name, parameter in heads.parameters.items()})
+
+
+def _losses(heads: Heads, inputs: Tensor, labels: Tensor, goal: Tensor, classes: ClassEmbeddings) -> Tensor:
+    """Each head's mean cross-entropy and mean distance to the goal: (H, 2)."""
+    embeddings = heads.embed(inputs)
+    logits = classes.logits(embeddings)
+    count = len(heads.keys)
+    entropy = functional.cross_entropy(logits.flatten(0, 1), labels.repeat(count), reduction="none")
+    distance = classes.distance(embeddings, goal.expand_as(embeddings))
+    return torch.stack([entropy.view(count, -1).mean(1), distance.mean(1)], dim=1)

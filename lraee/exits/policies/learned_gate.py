@@ -1,0 +1,51 @@
+"""The paper's learned gate: sigma(w1 confidence + w2 margin + w3 SAV + b), one an exit, fitted to "this exit is right".
+
+It is a logistic regression, so scikit-learn fits it; inputs are standardised first, since SAV has another scale.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from lraee.exits.policies import POLICIES, Policy
+from lraee.exits.score_table import ExitScores
+
+
+def fit_gate(signals: NDArray[np.floating], right: NDArray[np.bool_]) -> dict[str, Any]:
+    """Fit one gate to signals (n, F) and outcomes (n,); where all outcomes agree the gate is constant."""
+    # Imported here: whoever only needs the policy's name (every job reads the configuration) is spared a second.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(signals.astype(np.float64))
+    if right.all() or not right.any():
+        rate = (right.sum() + 1.0) / (len(right) + 2.0)
+        weights, bias = np.zeros(signals.shape[1]), float(logit(rate))
+    else:
+        model = LogisticRegression().fit(scaler.transform(signals.astype(np.float64)), right)
+        weights, bias = model.coef_[0], float(model.intercept_[0])
+    return {"mean": scaler.mean_.tolist(), "scale": scaler.scale_.tolist(), "weights": weights.tolist(), "bias": bias}
+
+
+class LearnedGate(Policy):
+    """Readiness is the estimated probability that the exit is right."""
+
+    gated = True
+
+    def fit(self, scores: ExitScores, right: NDArray[np.bool_], features: Sequence[str]) -> list[dict[str, Any]]:
+        signals = scores.signals(features)
+        fitted = [fit_gate(signals[:, exit_], right[:, exit_]) for exit_ in range(len(scores.layers))]
+        return [{"features": list(features), **gate} for gate in fitted]
+
+    def readiness(self, scores: ExitScores, fitted: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
+        columns = []
+        for exit_, gate in enumerate(fitted):
+            signals = scores.signals(gate["features"])[:, exit_].astype(np.float64)
+            columns.append(expit((signals - gate["mean"]) / gate["scale"] @ gate["weights"] + gate["bias"]))
+        return np.stack(columns, axis=1)
+
+
+POLICIES.register("learned-gate")(LearnedGate())

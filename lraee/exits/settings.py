@@ -1,0 +1,20 @@
+"""Settings of the exit heads; apart from them, because they must load without torch."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lraee.settings import PositiveInt, Settings
+
+Aggregation = Literal["ssa", "cls"]
+Supervision = Literal["distilled", "hard", "label-free"]
+
+
+class HeadSettings(Settings):
+    """How heads are trained; the paper's values are the defaults (3 epochs, Adam 5e-4, batch 64)."""
+
+    aggregations: Annotated[list[Aggregation], Field(min_length=1)]
+    supervisions: Annotated[list[Supervision], Field(min_length=1)]
+    epochs: PositiveInt = 3
+    learning_rate: float = Field(default=5e-4, gt=0.0)
+    batch: PositiveInt = 64

@@ -1,0 +1,123 @@
+"""Choosing thresholds on the `select` split, all combinations at once.
+
+Every exit has a grid of thresholds. Where an image leaves depends only on which grid steps its readiness passes, so a
+histogram over those steps, one axis an exit, holds all that any combination of thresholds needs. Prefix sums turn it
+into the accuracy and the cost of *every* combination: exact, and once the histogram is made independent of the number
+of images.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from lraee.settings import PositiveInt, Settings
+
+MAX_COMBINATIONS = 20_000_000
+
+
+class ThresholdGrid(Settings):
+    """`points` thresholds from `low` to `high`, the paper's 25 on [0.20, 0.92]; "everybody" and "nobody" are added."""
+
+    low: float = Field(default=0.20, ge=0.0, le=1.0)
+    high: float = Field(default=0.92, ge=0.0, le=1.0)
+    points: PositiveInt = 25
+
+    @model_validator(mode="after")
+    def _check(self) -> "ThresholdGrid":
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low}, but must be below high, which is {self.high}")
+        return self
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The grid with -inf (everybody leaves) before and +inf (nobody) behind."""
+        return np.concatenate([[-np.inf], np.linspace(self.low, self.high, self.points), [np.inf]])
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Share of right answers and mean cost for every combination of thresholds, each (G, .., G), one axis an exit."""
+
+    grid: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    cost: NDArray[np.float64]
+
+
+def surface(
+    readiness: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    costs: NDArray[np.float64],
+    grid: NDArray[np.float64],
+) -> Surface:
+    """Evaluate every combination of thresholds.
+
+    readiness: (n, E). right: (n, E + 1), whether the answer at each exit and at full depth is right. costs: (E + 1,).
+    ValueError where the combinations would not fit in memory.
+    """
+    n, exits = readiness.shape
+    if len(grid) ** exits > MAX_COMBINATIONS:
+        raise ValueError(
+            f"{len(grid)} thresholds at {exits} exits are {len(grid) ** exits:,} combinations, more than "
+            f"{MAX_COMBINATIONS:,}; take fewer exit layers or threshold points"
+        )
+    # An image leaves at grid step i of an exit exactly when i < level.
+    levels = np.searchsorted(grid, readiness, side="left")
+    correct = np.zeros((len(grid),) * exits)
+    cost = np.zeros_like(correct)
+    for place in range(exits + 1):
+        axes = levels[:, : place + 1]
+        for total, weight in ((correct, right[:, place].astype(np.float64)), (cost, np.full(n, costs[place]))):
+            total += _leaving(axes, weight, len(grid), place, exits)
+    return Surface(grid, correct / n, cost / n)
+
+
+def _leaving(
+    levels: NDArray[np.int64], weight: NDArray[np.float64], steps: int, place: int, exits: int
+) -> NDArray[np.float64]:
+    """Sum `weight` over the images that leave at `place`, for every combination; broadcastable to (G,) * exits."""
+    axes = levels.shape[1]
+    # Levels run from 0 to G; nobody with level 0 or below any step: G + 1 bins an axis.
+    shape = (steps + 1,) * axes
+    flat = np.ravel_multi_index(tuple(levels.T), shape)
+    histogram = np.bincount(flat, weights=weight, minlength=int(np.prod(shape))).reshape(shape)
+    for axis in range(axes):
+        if axis == place:  # leaves here: level above the step
+            histogram = np.flip(np.cumsum(np.flip(histogram, axis), axis), axis)
+            histogram = np.take(histogram, np.arange(1, steps + 1), axis)
+        else:  # went past: level at or below the step
+            histogram = np.take(np.cumsum(histogram, axis), np.arange(steps), axis)
+    return histogram.reshape(histogram.shape + (1,) * (exits - axes))
+
+
+def layer_adaptive(values: Surface, max_cost: float) -> tuple[int, ...] | None:
+    """One threshold an exit, jointly best."""
+    flat = _best(values.accuracy.ravel(), values.cost.ravel(), max_cost)
+    return None if flat is None else tuple(int(i) for i in np.unravel_index(flat, values.cost.shape))
+
+
+def global_threshold(values: Surface, max_cost: float) -> tuple[int, ...] | None:
+    """One threshold for all exits."""
+    exits = values.cost.ndim
+    diagonal = (np.arange(len(values.grid)),) * exits
+    best = _best(values.accuracy[diagonal], values.cost[diagonal], max_cost)
+    return None if best is None else (best,) * exits
+
+
+def _best(accuracy: NDArray[np.float64], cost: NDArray[np.float64], max_cost: float) -> int | None:
+    """The most accurate combination within the budget, the cheapest of equals; None where none is within it."""
+    # Sums of integers and of costs carry rounding of about 1e-12; equal operating points must compare as equal.
+    allowed = np.flatnonzero(cost <= max_cost * (1.0 + 1e-9))
+    if not len(allowed):
+        return None
+    ties = allowed[accuracy[allowed] >= accuracy[allowed].max() - 1e-9]
+    return int(ties[cost[ties].argmin()])
+
+
+RULES: dict[str, Callable[[Surface, float], tuple[int, ...] | None]] = {
+    "layer-adaptive": layer_adaptive,
+    "global": global_threshold,
+}
+"""A rule picks a combination of grid steps within a cost budget, or None."""
