@@ -101,3 +101,7 @@ def fingerprint(*parts: Any) -> str:
     """Short content hash of settings, names and numbers: the identity of whatever depends on them alone."""
     plain = [part.model_dump(mode="json") if isinstance(part, Settings) else part for part in parts]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    print(json.dumps(Config.model_json_schema(), indent=1, sort_keys=True))

@@ -63,7 +63,9 @@ def open_parquet(path: str | Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
             yield file
-    except (pa.ArrowInvalid, pa.ArrowIOError) as error:
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (pa.ArrowInvalid, OSError) as error:
         raise UnreadableFileError(f"{path} is truncated or damaged ({error}); delete it and run again") from error
 
 

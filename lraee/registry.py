@@ -41,10 +41,10 @@ class Registry(Generic[Member]):
 
     def _discover(self) -> None:
         if not self._discovered:
-            self._discovered = True
             package = importlib.import_module(self.package)
             for module in pkgutil.iter_modules(package.__path__):
                 importlib.import_module(f"{self.package}.{module.name}")
+            self._discovered = True
 
     def __iter__(self) -> Iterator[str]:
         self._discover()

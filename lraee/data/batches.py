@@ -1,16 +1,20 @@
 """Batches of pixels: decoding runs beside computing, and an image that cannot be decoded is counted, not dropped."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import pandas as pd
 import torch
-from PIL.Image import Image
+from PIL.Image import DecompressionBombError, Image
 from torch import Tensor
 from tqdm import tqdm
 
-from lraee.data.manifest import DataSettings
+from lraee.data.sources import Source
+
+# What Pillow raises on broken pictures, depending on the format and on what is broken.
+_UNDECODABLE = (OSError, SyntaxError, ValueError, DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Batch:
 class Loader:
     """Reads rows of a manifest through the data sources and a model's transform."""
 
-    data: DataSettings
+    sources: Mapping[str, Source]
     transform: Callable[[Image], Tensor]
     batch: int
 
@@ -36,7 +40,7 @@ class Loader:
         chunks = [rows.iloc[start : start + self.batch] for start in range(0, len(rows), self.batch)]
         with ThreadPoolExecutor(max_workers=1) as decoder, tqdm(total=len(rows), desc=description, unit="img") as bar:
             ahead = decoder.submit(self._decode, chunks[0]) if chunks else None
-            for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
+            for chunk, following in zip_longest(chunks, chunks[1:]):
                 assert ahead is not None
                 batch = ahead.result()
                 ahead = decoder.submit(self._decode, following) if following is not None else None
@@ -48,8 +52,8 @@ class Loader:
         columns = (rows[name].tolist() for name in ("sample", "source", "location", "label"))
         for sample, source, location, label in zip(*columns, strict=True):
             try:
-                image = self.data.sources[source].open(location, label)
-            except (OSError, SyntaxError) as error:  # Pillow reports a broken PNG as SyntaxError
+                image = self.sources[source].open(location, label)
+            except _UNDECODABLE as error:
                 skipped.append((sample, f"{location}: {type(error).__name__}: {error}"))
                 continue
             samples.append(sample)

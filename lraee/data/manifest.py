@@ -36,16 +36,22 @@ class DataSettings(Settings):
         for split, settings in self.splits.items():
             if settings.source not in self.sources:
                 raise ValueError(f"splits.{split}.source is {settings.source!r}; sources are {', '.join(self.sources)}")
-        names = list(self.sources)
-        for index, name in enumerate(names):
-            for other in names[:index]:
-                if self.sources[name] == self.sources[other]:
-                    raise ValueError(f"sources {other!r} and {name!r} are the same, so that their splits would overlap")
+        readers: dict[str, str] = {}
+        for name, source in self.sources.items():
+            other = readers.setdefault(source.origin, name)
+            if other != name:
+                raise ValueError(
+                    f"sources {other!r} and {name!r} both read {source.origin}, so that their splits would overlap"
+                )
         return self
+
+    def sizes(self, source: str) -> dict[str, int]:
+        """Return how many images each split takes from a source, in the order of SPLITS."""
+        return {split: self.splits[split].images for split in SPLITS if self.splits[split].source == source}
 
 
 def build_manifest(settings: DataSettings, seed: int) -> pd.DataFrame:
-    """Allot every split: columns sample (0..n-1), split, source, location, label.
+    """Allot every split: columns sample (0..n-1 inside its split), split, source, location, label.
 
     Raises ValueError where a source holds too few images, where sources disagree about the classes, or where two
     splits would share an image.
@@ -53,8 +59,7 @@ def build_manifest(settings: DataSettings, seed: int) -> pd.DataFrame:
     class_names(settings)
     parts = []
     for name, source in settings.sources.items():
-        sizes: dict[str, int] = {split: s.images for split, s in settings.splits.items() if s.source == name}
-        if sizes:
+        if sizes := settings.sizes(name):
             parts.append(source.allot(sizes, seed).assign(source=name))
     manifest = pd.concat(parts, ignore_index=True)
     shared = manifest.duplicated(["source", "location"], keep=False)
@@ -67,7 +72,7 @@ def build_manifest(settings: DataSettings, seed: int) -> pd.DataFrame:
     manifest["turn"] = manifest.groupby(["split", "label"], observed=True).cumcount()
     manifest = manifest.sort_values(["split", "turn", "label"], kind="stable").drop(columns="turn")
     manifest["split"] = manifest["split"].astype(str)
-    manifest["sample"] = range(len(manifest))
+    manifest["sample"] = manifest.groupby("split").cumcount()
     return manifest[["sample", "split", "source", "location", "label"]].reset_index(drop=True)
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lraee.features.extract import LayerFeatures
 from lraee.io import UnreadableFileError, open_parquet, replacing
+
+if TYPE_CHECKING:
+    from lraee.features.extract import LayerFeatures
 
 ROW_GROUP = 2_048
 _KEY = b"lraee"
@@ -29,7 +31,7 @@ class Row:
 
     samples: Sequence[int]
     labels: Sequence[int]
-    features: LayerFeatures
+    features: "LayerFeatures"
 
 
 def _vectors(values: NDArray[np.floating]) -> pa.FixedSizeListArray:

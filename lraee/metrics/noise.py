@@ -60,7 +60,8 @@ class Moments:
         """Close the sums into the measures; intervals of NSR are 95 %, normal."""
         ratios = torch.cat(self.ratios).numpy()
         half = norm.ppf(0.975) * ratios.std(ddof=1) / np.sqrt(self.n) if self.n > 1 else float("nan")
-        variance = self.noise / self.n - float((self.noise_sum / self.n).square().sum())
+        # Rounding can bring the variance of a constant error slightly below zero.
+        variance = max(0.0, self.noise / self.n - float((self.noise_sum / self.n).square().sum()))
         with np.errstate(divide="ignore"):
             return {
                 "n": self.n,

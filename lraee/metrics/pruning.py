@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 
@@ -11,4 +12,5 @@ def pathological_layers(inr: pd.Series, candidates: Sequence[int], kappa: float)
     `inr` is indexed by layer. Raises KeyError for a candidate without a value.
     """
     chosen = inr.loc[list(candidates)]
-    return [int(layer) for layer in chosen.index[chosen < kappa * chosen.mean()]]
+    mean = chosen[np.isfinite(chosen)].mean()  # a layer without any noise has no bound to compare with
+    return [int(layer) for layer in chosen.index[chosen < kappa * mean]]

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lraee.models import vision_ops  # noqa: F401  (before open_clip)
 from lraee.models.families import LoadedModel
 from lraee.models.shape import TowerShape
-from lraee.models.tower import Block, ClassEmbeddings, Tower, linear_from
+from lraee.models.tower import Block, ClassEmbeddings, Tower, check_rebuilt, first_fault, linear_from
 
 import open_clip  # isort: skip
 
@@ -33,7 +34,12 @@ def create(name: str, pretrained: str) -> Any:
         )
     if not path.is_file():
         raise FileNotFoundError(f"model.pretrained names {path}, which does not exist")
-    return open_clip.create_model(name, pretrained=str(path)).eval()
+    try:
+        return open_clip.create_model(name, pretrained=str(path)).eval()
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"model.pretrained {path} does not hold the weights of {name}: {first_fault(error)}"
+        ) from error
 
 
 class _Stem(nn.Module):
@@ -82,6 +88,9 @@ def tower_of(model: Any) -> Tower:
         )
     if visual.attn_pool is not None or visual.pool_type != "tok" or visual.proj is None:
         raise ValueError("the vision tower pools by attention or average; only [CLS] pooling is supported")
+    plain = open_clip.transformer.ResidualAttentionBlock
+    if any(type(source) is not plain for source in visual.transformer.resblocks):
+        raise ValueError("the vision tower has other blocks than open_clip's ResidualAttentionBlock")
     blocks = [_block(source) for source in visual.transformer.resblocks]
     tokens, width = visual.positional_embedding.shape
     shape = TowerShape(
@@ -93,7 +102,9 @@ def tower_of(model: Any) -> Tower:
         embedding=visual.proj.shape[1],
         projected=True,
     )
-    return Tower(_Stem(visual), blocks, _Head(visual), shape).eval().requires_grad_(False)
+    tower = Tower(_Stem(visual), blocks, _Head(visual), shape).eval().requires_grad_(False)
+    check_rebuilt(tower, model.encode_image, visual.image_size)
+    return tower
 
 
 def load(name: str, pretrained: str, depth: int) -> LoadedModel:

@@ -4,15 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lraee.data.sources import read_names
 from lraee.models import vision_ops  # noqa: F401  (before timm)
 from lraee.models.families import LoadedModel
 from lraee.models.shape import TowerShape
-from lraee.models.tower import Block, ClassEmbeddings, Tower
+from lraee.models.tower import Block, ClassEmbeddings, Tower, check_rebuilt, first_fault
 
 import timm  # isort: skip
+
+_TimmBlock = timm.models.vision_transformer.Block
 
 
 def create(name: str, weights: Path) -> Any:
@@ -22,7 +26,12 @@ def create(name: str, weights: Path) -> Any:
     if not weights.is_file():
         raise FileNotFoundError(f"model.weights names {weights}, which does not exist")
     model = timm.create_model(name)
-    model.load_state_dict(load_file(weights))
+    try:
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"model.weights {weights} does not hold the weights of {name}: {first_fault(error)}"
+        ) from error
     return model.eval()
 
 
@@ -66,6 +75,10 @@ def tower_of(model: Any) -> Tower:
     """Rebuild a timm model; ValueError where it is not a plain ViT with one [CLS] token and [CLS] pooling."""
     if not isinstance(model, timm.models.vision_transformer.VisionTransformer):
         raise ValueError(f"{type(model).__name__} is not timm's VisionTransformer, the only one supported")
+    if type(model.patch_embed) is not timm.layers.PatchEmbed or any(
+        type(b) is not _TimmBlock or type(b.mlp) is not timm.layers.Mlp for b in model.blocks
+    ):
+        raise ValueError(f"{type(model).__name__} has another stem or other blocks than a plain ViT")
     if model.global_pool != "token" or model.num_prefix_tokens != 1 or model.no_embed_class:
         raise ValueError("only a timm ViT with one [CLS] token, a position for it, and [CLS] pooling is supported")
     blocks = [_block(source) for source in model.blocks]
@@ -78,7 +91,13 @@ def tower_of(model: Any) -> Tower:
         embedding=model.embed_dim,
         projected=False,
     )
-    return Tower(_Stem(model), blocks, _Head(model), shape).eval().requires_grad_(False)
+    tower = Tower(_Stem(model), blocks, _Head(model), shape).eval().requires_grad_(False)
+
+    def original(pixels: Tensor) -> Tensor:
+        return model.forward_head(model.forward_features(pixels), pre_logits=True)
+
+    check_rebuilt(tower, original, model.patch_embed.img_size)
+    return tower
 
 
 def load(name: str, weights: Path, depth: int, crop: float) -> LoadedModel:
@@ -94,7 +113,7 @@ def load(name: str, weights: Path, depth: int, crop: float) -> LoadedModel:
 def class_embeddings(name: str, weights: Path, outputs: Path, class_names: list[str]) -> ClassEmbeddings:
     """The classifier's rows of the classes that are present; ValueError names a class that it does not have."""
     classifier = create(name, weights).head
-    order = outputs.read_text(encoding="utf-8").split()
+    order = read_names(outputs)
     if len(order) != classifier.out_features:
         raise ValueError(f"model.outputs {outputs} lists {len(order)} classes; {name} has {classifier.out_features}")
     missing = sorted(set(class_names) - set(order))

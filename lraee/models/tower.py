@@ -4,7 +4,7 @@ Both open_clip's and timm's transformers are rebuilt in this one form, so that q
 (open_clip keeps QKV in a bare Parameter that tools walking `nn.Linear` miss) and features are taken at one place.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -128,6 +128,15 @@ def linear_from(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 @torch.inference_mode()
-def predict(tower: Tower, classes: ClassEmbeddings, pixels: Tensor) -> Tensor:
-    """Return the full-depth prediction of each image, (B,)."""
-    return classes.logits(tower(pixels)).argmax(-1)
+def check_rebuilt(tower: Tower, original: Callable[[Tensor], Tensor], side: tuple[int, int]) -> None:
+    """Compare a rebuilt tower with its original on one random picture of `side` px; ValueError where they differ."""
+    pixels = torch.randn(1, 3, *side, generator=torch.Generator().manual_seed(0))
+    expected = original(pixels)
+    difference = (tower(pixels) - expected).abs().max() / expected.abs().max()
+    if not difference < 1e-4:
+        raise ValueError(f"the rebuilt tower differs from the original by {difference:.1e}: an unsupported variant")
+
+
+def first_fault(error: Exception) -> str:
+    """Shorten an error of loading weights, which lists every tensor, to the first one."""
+    return next((line.strip() for line in str(error).splitlines() if "rror" not in line and line.strip()), str(error))

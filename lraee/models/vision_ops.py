@@ -21,12 +21,13 @@ def operators_load() -> bool:
     """Tell whether torchvision's compiled operators load beside the installed torch."""
     spec = importlib.util.find_spec("torchvision")
     folders = list(spec.submodule_search_locations or ()) if spec else []
-    for library in (path for folder in folders for path in Path(folder).glob("_C.*")):
-        try:
+    libraries = [path for folder in folders for path in Path(folder).glob("_C.*")]
+    try:
+        for library in libraries:
             torch.ops.load_library(library)
-        except OSError:
-            return False
-    return True
+    except OSError:
+        return False
+    return bool(libraries)
 
 
 def _declare_missing() -> torch.library.Library | None:

@@ -49,10 +49,13 @@ def _histograms(tower: Tower, names: list[str], batches: Batches) -> dict[str, H
         lows[name], highs[name] = min(lows[name], float(low)), max(highs[name], float(high))
 
     _observe(tower, names, batches, bounds)
-    counts = {name: torch.zeros(BINS) for name in names}
+    if any(high == float("-inf") for high in highs.values()):
+        raise ValueError("not one image of the quant split could be decoded: there is nothing to calibrate on")
+    counts = {name: torch.zeros(BINS, dtype=torch.float64) for name in names}
 
     def count(name: str, x: Tensor) -> None:
-        counts[name] += torch.histc(x, BINS, lows[name], highs[name])
+        for image in x:  # float32 counts are exact up to 2^24: enough for one image, not for every batch
+            counts[name] += torch.histc(image, BINS, lows[name], highs[name])
 
     _observe(tower, names, batches, count)
     return {name: Histogram(lows[name], highs[name], counts[name]) for name in names}

@@ -33,7 +33,7 @@ def affine_parameters(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Ten
 
 def quantize_affine(values: Tensor, scale: Tensor, zero_point: Tensor, bits: int) -> Tensor:
     """Unsigned codes 0 .. 2^bits - 1, as integer-valued float32."""
-    return (torch.round(values / scale) + zero_point).clamp(0, 2**bits - 1)
+    return (values / scale).round_().add_(zero_point).clamp_(0, 2**bits - 1)
 
 
 def exact_product(codes: Tensor, weight_codes: Tensor, code_limit: int, weight_limit: int) -> Tensor:

@@ -38,7 +38,7 @@ def min_max(histogram: Histogram, spec: ActivationSpec) -> tuple[float, float]:
 
 def percentile(histogram: Histogram, spec: ActivationSpec) -> tuple[float, float]:
     """Cut (100 - percentile) % of the values off either side, to the width of a bin."""
-    cumulative = torch.cumsum(histogram.counts.double(), 0) / histogram.counts.sum()
+    cumulative = torch.cumsum(histogram.counts.double(), 0) / histogram.counts.double().sum()
     tail = 1.0 - spec.percentile / 100.0
     width = (histogram.high - histogram.low) / len(histogram.counts)
     first = int(torch.searchsorted(cumulative, torch.tensor(tail, dtype=torch.float64), right=True))

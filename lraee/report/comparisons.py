@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from lraee.names import FP32
 from lraee.report.figures import Limits, errors, short
 from lraee.report.style import PANEL_WIDTH, Theme
-from lraee.report.tables import FP32
 from lraee.report.wording import arm_label, number
 
 _ROW = 0.27  # inches a row of a dot-and-interval figure takes

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lraee.names import FP32
 from lraee.report import comparisons, figures
 from lraee.report.datatables import Column, DataTable, build
 from lraee.report.style import Theme
-from lraee.report.tables import FP32, ReportTables
-from lraee.report.wording import number, slugs, wilson
+from lraee.report.tables import ReportTables
+from lraee.report.wording import number, slugs, wilson_bounds
 
 _ARM = (Column("quantizer", "Quantizer"), Column("arm", "Arm"))
 _TOP1 = Column("top1", "Top-1", "percent", True)
@@ -113,7 +114,7 @@ def exit_rows(exits: pd.DataFrame) -> pd.DataFrame:
     """The exits table with 95 % Wilson intervals of both accuracies."""
     added = {}
     for name in ("accuracy_exit", "accuracy_full"):
-        pairs = [wilson(float(share), float(n)) for share, n in zip(exits[name], exits["n"], strict=True)]
+        pairs = [wilson_bounds(float(share), float(n)) for share, n in zip(exits[name], exits["n"], strict=True)]
         added[f"{name}_low"], added[f"{name}_high"] = [low for low, _ in pairs], [high for _, high in pairs]
     return exits.assign(**added)
 
@@ -147,7 +148,7 @@ def _early(tables: ReportTables, quantizer: str, precision: str) -> dict[str, ob
     for name in ("accuracy_exit", "accuracy_full"):
         share = float((early[name] * early["n"]).sum() / n) if n else float("nan")
         result[name] = share
-        result[f"{name}_low"], result[f"{name}_high"] = wilson(share, n)
+        result[f"{name}_low"], result[f"{name}_high"] = wilson_bounds(share, n)
     return result
 
 
@@ -207,7 +208,9 @@ def attribution(tables: ReportTables) -> Block:
 def refit_rows(attribution: pd.DataFrame) -> pd.DataFrame:
     """The attribution table with the 95 % Wilson interval of the refitted head's accuracy."""
     name = "best_full_depth_refit"
-    pairs = [wilson(float(share), float(n)) for share, n in zip(attribution[name], attribution["n"], strict=True)]
+    pairs = [
+        wilson_bounds(float(share), float(n)) for share, n in zip(attribution[name], attribution["n"], strict=True)
+    ]
     return attribution.assign(**{f"{name}_low": [low for low, _ in pairs], f"{name}_high": [high for _, high in pairs]})
 
 

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from lraee.names import FP32
 from lraee.report.style import PANEL_WIDTH, Theme
-from lraee.report.tables import FP32
 from lraee.report.wording import arm_label, count, significant
 
 Limits = tuple[float, float]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import seaborn as sns
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 PANEL_WIDTH = 4.8
@@ -33,15 +35,25 @@ class Theme:
         return self.control if is_control else self.quantized
 
 
-# Okabe and Ito's palette, which readers with colour-vision deficiency can tell apart; lightened for dark surfaces.
-LIGHT = Theme(
-    name="light", surface="#ffffff", ink="#1c2128", muted="#57606a", grid="#dfe3e8", quantized="#d55e00",
-    control="#0072b2", series=("#009e73", "#cc79a7", "#0072b2", "#d55e00", "#8a6d00", "#4b4b4b"),
-)  # fmt: skip
-DARK = Theme(
-    name="dark", surface="#171b21", ink="#e6e9ee", muted="#a3acb8", grid="#343b45", quantized="#ff9a57",
-    control="#6bb8f2", series=("#3fcfa4", "#e8a5c8", "#6bb8f2", "#ff9a57", "#f0d060", "#c8c8c8"),
-)  # fmt: skip
+# Seaborn's colour-blind palette, which readers with colour-vision deficiency can tell apart; lighter on dark surfaces.
+_PALETTE = sns.color_palette("colorblind")
+_CONTROL, _QUANTIZED = _PALETTE[0], _PALETTE[3]
+_SERIES = tuple(_PALETTE[index] for index in (2, 4, 0, 3, 5, 7))
+
+
+def _tone(colour: tuple[float, float, float], lightness: float | None) -> str:
+    """Hexadecimal colour, brought to a lightness (0..1) where one is given."""
+    return to_hex(colour if lightness is None else sns.set_hls_values(colour, l=lightness))
+
+
+def _theme(name: str, lightness: float | None, **surfaces: str) -> Theme:
+    quantized, control = _tone(_QUANTIZED, lightness), _tone(_CONTROL, lightness)
+    series = tuple(_tone(colour, lightness) for colour in _SERIES)
+    return Theme(name=name, quantized=quantized, control=control, series=series, **surfaces)
+
+
+LIGHT = _theme("light", None, surface="#ffffff", ink="#1c2128", muted="#57606a", grid="#dfe3e8")
+DARK = _theme("dark", 0.70, surface="#171b21", ink="#e6e9ee", muted="#a3acb8", grid="#343b45")
 THEMES = (LIGHT, DARK)
 
 _FONTS = "text{font-family: system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif}"
@@ -52,7 +64,7 @@ def _settings(theme: Theme) -> Any:
 
     ``parse_math`` is off because names from a configuration may hold ``$``.
     """
-    return {
+    return sns.axes_style("whitegrid") | {
         "svg.fonttype": "none", "svg.hashsalt": "lraee", "text.parse_math": False, "font.family": "DejaVu Sans",
         "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
         "axes.labelsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 8.5,

@@ -10,8 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-FP32 = "fp32"
-"""Name of the unquantized control in the columns ``precision`` and ``quantizer``."""
+from lraee.names import FP32
 
 Kind = Literal["text", "number", "flag"]
 

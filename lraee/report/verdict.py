@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from lraee.report.tables import FP32, ReportTables
-from lraee.report.wording import NBSP, accuracy, difference, mcnemar, names, number, percent, points, wilson
+from lraee.names import FP32
+from lraee.report.tables import ReportTables
+from lraee.report.wording import NBSP, accuracy, difference, mcnemar, names, number, percent, points, wilson_bounds
 
 
 class Outcome(StrEnum):
@@ -133,7 +134,7 @@ def _refit(row: pd.Series[Any] | None) -> str:
     }[result]
     label = str(row["best_full_depth_refit_label"]).strip()
     value, n = float(row["best_full_depth_refit"]), float(row["n"])
-    best = accuracy(value, *wilson(value, n), n)
+    best = accuracy(value, *wilson_bounds(value, n), n)
     head = f"A fresh head refitted at full depth{f' ({label})' if label else ''}"
     return f"{head} scores {best}; routed minus refitted: {_difference(row, 'routed_minus_refit')}; {reading}."
 

@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from lraee.report.tables import FP32
+from lraee.metrics.statistics import wilson
+from lraee.names import FP32
 
 NBSP = "\u00a0"
 MINUS = "\u2212"
@@ -75,14 +76,11 @@ def p_value(value: float) -> str:
     return f"<{NBSP}0.001" if value < 0.001 else f"={NBSP}{value:.3f}"
 
 
-def wilson(share: float, n: float) -> tuple[float, float]:
+def wilson_bounds(share: float, n: float) -> tuple[float, float]:
     """95 % Wilson interval of a share of ``n`` images; NaN where there are none."""
     if math.isnan(share) or n <= 0:
         return math.nan, math.nan
-    z = 1.959963984540054
-    centre, scale = share + z * z / (2 * n), 1 + z * z / n
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (centre - half) / scale, (centre + half) / scale
+    return wilson(round(share * n), int(n))[1:]
 
 
 def mcnemar(value: float) -> str:

@@ -6,6 +6,7 @@ A source lists labelled images and opens them. `lraee.data.manifest` allots them
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 class Source(Settings, ABC):
     """Base of every source's settings. A subclass adds `source: Literal["<its name>"]`."""
+
+    @property
+    @abstractmethod
+    def origin(self) -> str:
+        """What the images come from: two sources of one origin would share images."""
 
     @abstractmethod
     def class_names(self) -> list[str]:
@@ -38,20 +44,29 @@ class Source(Settings, ABC):
 
 
 def deal(listing: pd.DataFrame, sizes: Mapping[str, int], seed: int, what: str) -> pd.DataFrame:
-    """Deal a finite listing (columns location, label) out to splits: seeded, disjoint, classes in turn.
+    """Deal a finite listing (columns location, label) out to splits: seeded, disjoint, every class in proportion.
 
-    The order depends on each location's digest, not on its place in the listing, so a larger split only adds images.
-    Raises ValueError where more are asked for than there are.
+    The order depends on each location's digest, not on its place in the listing. A split's images depend on its own
+    size and on those of the splits dealt before it. Raises ValueError where more are asked for than there are.
     """
     wanted = sum(sizes.values())
     if wanted > len(listing):
         raise ValueError(f"{what} holds {len(listing):,} images, but its splits ask for {wanted:,}: {dict(sizes)}")
     digests = [hashlib.sha256(f"{seed}:{location}".encode()).hexdigest() for location in listing["location"]]
     shuffled = listing.assign(digest=digests).sort_values("digest")
-    turn = shuffled.groupby("label").cumcount()
+    # Where an image stands among those of its class, 0..1: any slice of this order holds every class in proportion.
+    within = shuffled.groupby("label")["location"]
+    turn = (within.cumcount() + 0.5) / within.transform("size")
     dealt = shuffled.assign(turn=turn).sort_values(["turn", "digest"])[:wanted]
     splits = np.repeat(list(sizes), list(sizes.values()))
     return dealt.drop(columns=["digest", "turn"]).assign(split=splits).reset_index(drop=True)
+
+
+def read_names(path: Path) -> list[str]:
+    """Read a text file with one name a line; FileNotFoundError says what it should hold."""
+    if not path.is_file():
+        raise FileNotFoundError(f"class list {path} does not exist; it must hold one class a line")
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 SOURCES: Registry[type[Source]] = Registry("data source", __name__)

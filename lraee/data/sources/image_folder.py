@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 from PIL import Image as PillowImage
 
-from lraee.data.sources import SOURCES, Source, deal
+from lraee.data.sources import SOURCES, Source, deal, read_names
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,9 +26,13 @@ class ImageFolder(Source):
     root: Path
     classes: Path | None = None
 
+    @property
+    def origin(self) -> str:
+        return str(self.root.resolve())
+
     def class_names(self) -> list[str]:
         if self.classes is not None:
-            return _lines(self.classes)
+            return read_names(self.classes)
         if not self.root.is_dir():
             raise FileNotFoundError(f"data folder {self.root} does not exist; it must hold one folder per class")
         return sorted(path.name for path in self.root.iterdir() if path.is_dir())
@@ -45,9 +49,3 @@ class ImageFolder(Source):
     def open(self, location: str, label: int) -> "Image":
         with PillowImage.open(self.root / location) as image:
             return image.convert("RGB")
-
-
-def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise FileNotFoundError(f"class list {path} does not exist; it must hold one class a line")
-    return path.read_text(encoding="utf-8").split()

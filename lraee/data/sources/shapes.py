@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 from PIL import Image as PillowImage
+from pydantic import Field
 
 from lraee.data.shapes import HELD_OUT, compositions, render
 from lraee.data.sources import SOURCES, Source
@@ -23,7 +24,11 @@ class ShapesSource(Source):
     """The 144 held-out compositions, classes in turn. `picture_seed` names the collection of pictures."""
 
     source: Literal["shapes"]
-    picture_seed: int = 0
+    picture_seed: int = Field(default=0, ge=0)
+
+    @property
+    def origin(self) -> str:
+        return f"Shapes pictures of seed {self.picture_seed}"
 
     def class_names(self) -> list[str]:
         return [composition.name for composition in compositions()[1]]

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 from PIL import Image as PillowImage
 
-from lraee.data.sources import SOURCES, Source, deal
-from lraee.data.sources.image_folder import _lines
+from lraee.data.sources import SOURCES, Source, deal, read_names
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,14 +29,19 @@ class WebDataset(Source):
     shards: Path
     classes: Path
 
+    @property
+    def origin(self) -> str:
+        return str(self.shards.resolve())
+
     def class_names(self) -> list[str]:
-        return _lines(self.classes)
+        return read_names(self.classes)
 
     def allot(self, sizes: Mapping[str, int], seed: int) -> pd.DataFrame:
         paths = sorted(self.shards.glob("*.tar"))
         if not paths:
             raise FileNotFoundError(f"folder {self.shards} holds no *.tar shard")
-        listing = pd.concat([_list_shard(path) for path in paths], ignore_index=True)
+        known = len(self.class_names())
+        listing = pd.concat([_list_shard(path, known) for path in paths], ignore_index=True)
         return deal(listing, sizes, seed, f"shard folder {self.shards}")
 
     def open(self, location: str, label: int) -> "Image":
@@ -49,20 +53,34 @@ class WebDataset(Source):
             return image.convert("RGB")
 
 
-def _list_shard(path: Path) -> pd.DataFrame:
-    """List one shard: location "shard.tar:offset:size" and label."""
+def _list_shard(path: Path, classes: int) -> pd.DataFrame:
+    """List one shard: location "shard.tar:offset:size" and label; ValueError names a damaged or inconsistent shard."""
+    try:
+        images, labels = _members(path)
+    except tarfile.TarError as error:
+        raise ValueError(f"shard {path} is not a readable, uncompressed tar file ({error})") from error
+    if images.keys() != labels.keys():
+        odd = sorted(images.keys() ^ labels.keys())[0]
+        raise ValueError(f"shard {path}: sample {odd} lacks its image or its .cls label")
+    for sample, label in labels.items():
+        if not 0 <= label < classes:
+            raise ValueError(
+                f"shard {path}: sample {sample} has label {label}, but there are classes 0 to {classes - 1}"
+            )
+    return pd.DataFrame({"location": list(images.values()), "label": [labels[stem] for stem in images]})
+
+
+def _members(path: Path) -> tuple[dict[str, str], dict[str, int]]:
     images: dict[str, str] = {}
     labels: dict[str, int] = {}
-    with tarfile.open(path) as tar:
+    with tarfile.open(path, "r:") as tar:
         for member in tar:
-            stem, suffix = Path(member.name).stem, Path(member.name).suffix.lower()
+            name = Path(member.name)
+            stem, suffix = str(name.with_suffix("")), name.suffix.lower()
             if suffix in _SUFFIXES:
                 images[stem] = f"{path.name}:{member.offset_data}:{member.size}"
             elif suffix == ".cls":
                 content = tar.extractfile(member)
                 if content is not None:
                     labels[stem] = int(content.read())
-    if images.keys() != labels.keys():
-        odd = sorted(images.keys() ^ labels.keys())[0]
-        raise ValueError(f"shard {path}: sample {odd} lacks its image or its .cls label")
-    return pd.DataFrame({"location": list(images.values()), "label": [labels[stem] for stem in images]})
+    return images, labels

@@ -1,0 +1,40 @@
+# Three commands that set up what they need in .venv and wrap the plain tools: report, test, lint.
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+BIN := .venv/bin
+
+.PHONY: report test lint schema lock clean
+
+report: .venv/run
+	$(BIN)/snakemake --cores $(CORES)
+
+test: .venv/develop
+	$(BIN)/python -m pytest
+
+lint: .venv/develop
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+# The JSON schema of config.yaml, for editors that check it while you type.
+schema: .venv/run
+	$(BIN)/python -m lraee.config > workflow/schemas/config.schema.json
+
+lock: .venv/develop
+	$(BIN)/python envs/lock.py
+
+clean:
+	rm -rf .venv .snakemake results
+
+.venv/run: envs/requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r envs/requirements.lock setuptools
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+.venv/develop: .venv/run envs/requirements-dev.lock
+	$(BIN)/python -m pip install --quiet -r envs/requirements-dev.lock
+	touch $@

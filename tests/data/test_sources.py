@@ -1,0 +1,256 @@
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lraee.data.sources import SOURCES, deal
+from lraee.data.sources.image_folder import ImageFolder
+from lraee.data.sources.shapes import ShapesSource
+from lraee.data.sources.webdataset import WebDataset
+
+SPLITS = ("quant", "fit", "gate", "select", "test")
+
+
+def _listing(classes: int, each: int) -> pd.DataFrame:
+    rows = [(f"class{label}/{number}.jpg", label) for label in range(classes) for number in range(each)]
+    return pd.DataFrame(rows, columns=["location", "label"])
+
+
+def _encoded(value: int, mode: str = "RGB", suffix: str = "png") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (value, 10, 200)).convert(mode).save(buffer, "JPEG" if suffix == "jpg" else suffix)
+    return buffer.getvalue()
+
+
+def _shard(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+def _folder(root: Path, classes: list[str], each: int) -> Path:
+    for label, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for number in range(each):
+            (root / name / f"{number}.png").write_bytes(_encoded(20 * label + number))
+    return root
+
+
+sizes_of = st.tuples(*[st.integers(1, 12)] * 5).map(lambda sizes: dict(zip(SPLITS, sizes, strict=True)))
+
+
+@settings(deadline=None, max_examples=30)
+@given(sizes_of, st.integers(2, 5), st.integers(0, 1000))
+def test_deal_fills_every_split_with_different_images(sizes: dict[str, int], classes: int, seed: int) -> None:
+    dealt = deal(_listing(classes, 60), sizes, seed, "listing")
+    assert dealt["split"].value_counts().to_dict() == sizes
+    assert not dealt["location"].duplicated().any()
+    assert (dealt["location"].str.extract(r"class(\d+)/")[0].astype(int) == dealt["label"]).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(sizes_of, st.integers(2, 5), st.integers(0, 1000))
+def test_deal_takes_classes_in_turn(sizes: dict[str, int], classes: int, seed: int) -> None:
+    dealt = deal(_listing(classes, 60), sizes, seed, "listing")
+    counts = np.cumsum(np.eye(classes)[dealt["label"].to_numpy()], axis=0)
+    assert (counts.max(axis=1) - counts.min(axis=1) <= 1).all()
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_deal_gives_equal_classes_where_sizes_are_multiples(split: str) -> None:
+    dealt = deal(_listing(4, 50), dict.fromkeys(SPLITS, 20), 3, "listing")
+    assert dealt[dealt["split"] == split]["label"].value_counts().to_dict() == dict.fromkeys(range(4), 5)
+
+
+@settings(deadline=None, max_examples=20)
+@given(sizes_of, st.sampled_from(SPLITS), st.integers(1, 20))
+def test_enlarging_a_split_only_adds_images_to_it_and_leaves_earlier_splits(
+    sizes: dict[str, int], grown: str, more: int
+) -> None:
+    before = deal(_listing(3, 60), sizes, 0, "listing").groupby("split")["location"].agg(set)
+    after = deal(_listing(3, 60), sizes | {grown: sizes[grown] + more}, 0, "listing").groupby("split")["location"]
+    after = after.agg(set)
+    assert before[grown] < after[grown]
+    for earlier in SPLITS[: SPLITS.index(grown)]:
+        assert before[earlier] == after[earlier]
+
+
+def test_deal_does_not_depend_on_the_order_of_the_listing() -> None:
+    listing, sizes = _listing(3, 20), dict.fromkeys(SPLITS, 10)
+    shuffled = listing.sample(frac=1.0, random_state=4)
+    pd.testing.assert_frame_equal(deal(listing, sizes, 5, "a"), deal(shuffled, sizes, 5, "a"))
+
+
+def test_another_seed_deals_otherwise() -> None:
+    listing, sizes = _listing(3, 20), dict.fromkeys(SPLITS, 10)
+    assert not deal(listing, sizes, 0, "a")["location"].equals(deal(listing, sizes, 1, "a")["location"])
+
+
+def test_the_same_split_of_two_seeds_is_not_the_same_images_in_another_order() -> None:
+    listing = _listing(2, 200)
+    first, second = (set(deal(listing, {"quant": 100}, seed, "a")["location"]) for seed in (0, 1))
+    assert 5 < len(first & second) < 60
+
+
+def test_too_many_images_are_refused_with_both_numbers() -> None:
+    with pytest.raises(ValueError, match=r"my pictures holds 1,200 images.*ask for 1,201"):
+        deal(_listing(3, 400), {"quant": 1, "test": 1200}, 0, "my pictures")
+
+
+def test_all_images_can_be_dealt() -> None:
+    dealt = deal(_listing(3, 4), {"quant": 5, "test": 7}, 0, "a")
+    assert sorted(dealt["location"]) == sorted(_listing(3, 4)["location"])
+
+
+def test_image_folder_lists_sorted_classes_and_every_image_once(tmp_path: Path) -> None:
+    _folder(tmp_path, ["zebra", "ant"], 3)
+    (tmp_path / "ant" / "notes.txt").write_text("no picture")
+    (tmp_path / "ant" / "9.JPEG").write_bytes(_encoded(1, "L", "jpg"))
+    source = ImageFolder(source="image-folder", root=tmp_path)
+    assert source.class_names() == ["ant", "zebra"]
+    allotted = source.allot({"quant": 3, "test": 4}, 0)
+    expected = {"ant/0.png", "ant/1.png", "ant/2.png", "ant/9.JPEG", "zebra/0.png", "zebra/1.png", "zebra/2.png"}
+    assert set(allotted["location"]) == expected
+    assert set(allotted[allotted["location"].str.startswith("zebra")]["label"]) == {1}
+
+
+def test_image_folder_takes_the_order_of_its_class_list(tmp_path: Path) -> None:
+    _folder(tmp_path / "images", ["ant", "bee", "zebra"], 2)
+    (tmp_path / "classes.txt").write_text("zebra\nant\n")
+    source = ImageFolder(source="image-folder", root=tmp_path / "images", classes=tmp_path / "classes.txt")
+    assert source.class_names() == ["zebra", "ant"]
+    labels = source.allot({"test": 4}, 0).set_index("location")["label"].to_dict()
+    assert labels == {"zebra/0.png": 0, "zebra/1.png": 0, "ant/0.png": 1, "ant/1.png": 1}
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("RGB", "png"), ("L", "jpg"), ("CMYK", "jpg"), ("P", "png"), ("RGBA", "png")]
+)
+def test_every_kind_of_picture_is_opened_as_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / f"1.{suffix}").write_bytes(_encoded(90, mode, suffix))
+    image = ImageFolder(source="image-folder", root=tmp_path).open(f"a/1.{suffix}", 0)
+    assert (image.mode, image.size) == ("RGB", (8, 8))
+
+
+def test_a_missing_image_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        ImageFolder(source="image-folder", root=tmp_path / "nowhere").class_names()
+
+
+def test_a_missing_class_list_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"absent\.txt"):
+        ImageFolder(source="image-folder", root=tmp_path, classes=tmp_path / "absent.txt").class_names()
+
+
+def test_class_names_of_several_words_stay_whole(tmp_path: Path) -> None:
+    _folder(tmp_path / "images", ["great white shark", "ant"], 2)
+    (tmp_path / "classes.txt").write_text("great white shark\nant\n")
+    source = ImageFolder(source="image-folder", root=tmp_path / "images", classes=tmp_path / "classes.txt")
+    assert source.class_names() == ["great white shark", "ant"]
+    assert len(source.allot({"test": 4}, 0)) == 4
+
+
+def _webdataset(tmp_path: Path) -> WebDataset:
+    (tmp_path / "classes.txt").write_text("ant\nbee\n")
+    return WebDataset(source="webdataset", shards=tmp_path, classes=tmp_path / "classes.txt")
+
+
+def test_webdataset_opens_the_picture_that_belongs_to_the_label(tmp_path: Path) -> None:
+    for shard in range(2):
+        members: dict[str, bytes] = {}
+        for number in range(6):
+            value = 6 * shard + number
+            members[f"{value:06d}.png"] = _encoded(value)
+            members[f"{value:06d}.cls"] = str(value % 2).encode()
+        _shard(tmp_path / f"shard-{shard}.tar", members)
+    source = _webdataset(tmp_path)
+    assert source.class_names() == ["ant", "bee"]
+    allotted = source.allot({"quant": 4, "test": 8}, 0)
+    reds = []
+    for location, label in zip(allotted["location"], allotted["label"], strict=True):
+        pixel = np.asarray(source.open(location, label))[0, 0]
+        assert tuple(pixel[1:]) == (10, 200)
+        assert pixel[0] % 2 == label
+        reds.append(int(pixel[0]))
+    assert sorted(reds) == list(range(12))
+
+
+def test_webdataset_takes_labels_before_their_images(tmp_path: Path) -> None:
+    _shard(tmp_path / "a.tar", {"1.cls": b"1\n", "1.jpg": _encoded(3, suffix="jpg")})
+    assert _webdataset(tmp_path).allot({"test": 1}, 0)["label"].tolist() == [1]
+
+
+@pytest.mark.parametrize("members", [{"7.png": b"x"}, {"7.cls": b"1"}])
+def test_a_sample_without_image_or_label_is_named(tmp_path: Path, members: dict[str, bytes]) -> None:
+    _shard(tmp_path / "a.tar", {"1.png": b"x", "1.cls": b"0"} | members)
+    with pytest.raises(ValueError, match=r"a\.tar.*sample 7 lacks"):
+        _webdataset(tmp_path).allot({"test": 1}, 0)
+
+
+def test_a_folder_without_shards_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"shard"):
+        _webdataset(tmp_path).allot({"test": 1}, 0)
+
+
+def test_samples_of_the_same_number_in_two_folders_of_a_shard_are_not_lost(tmp_path: Path) -> None:
+    members = {f"{folder}/0001.{kind}": b"0" for folder in ("x", "y") for kind in ("png", "cls")}
+    _shard(tmp_path / "a.tar", members)
+    assert len(_webdataset(tmp_path).allot({"test": 2}, 0)) == 2
+
+
+def test_a_label_outside_the_class_list_is_refused(tmp_path: Path) -> None:
+    _shard(tmp_path / "a.tar", {"1.png": b"x", "1.cls": b"2"})
+    with pytest.raises(ValueError, match="2"):
+        _webdataset(tmp_path).allot({"test": 1}, 0)
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    _shard(tmp_path / "damaged.tar", {"1.png": b"x" * 2000, "1.cls": b"0"})
+    (tmp_path / "damaged.tar").write_bytes((tmp_path / "damaged.tar").read_bytes()[:1000])
+    with pytest.raises((ValueError, OSError, tarfile.TarError), match=r"damaged\.tar"):
+        _webdataset(tmp_path).allot({"test": 1}, 0)
+
+
+@settings(deadline=None, max_examples=20)
+@given(sizes_of, sizes_of)
+def test_the_size_of_one_split_of_shapes_moves_no_other(first: dict[str, int], second: dict[str, int]) -> None:
+    source = ShapesSource(source="shapes")
+    one, two = (source.allot(sizes, 0).groupby("split")["location"].agg(list) for sizes in (first, second))
+    for split in SPLITS:
+        shorter = min(len(one[split]), len(two[split]))
+        assert one[split][:shorter] == two[split][:shorter]
+
+
+def test_no_picture_of_shapes_is_in_two_splits_and_classes_come_in_turn() -> None:
+    allotted = ShapesSource(source="shapes").allot(dict.fromkeys(SPLITS, 288), 0)
+    assert not allotted["location"].duplicated().any()
+    assert (allotted.groupby(["split", "label"]).size() == 2).all()
+
+
+def test_a_negative_picture_seed_is_refused_when_it_is_read() -> None:
+    with pytest.raises(ValueError, match="picture_seed"):
+        ShapesSource(source="shapes", picture_seed=-1)
+
+
+def test_the_three_sources_are_found_by_name() -> None:
+    assert set(SOURCES) >= {"shapes", "image-folder", "webdataset"}
+
+
+def test_real_shards_agree_with_their_folder_of_classes(real_data: Path) -> None:
+    tiny = real_data / "tiny-imagenet"
+    shards = WebDataset(source="webdataset", shards=tiny / "train-wds", classes=tiny / "wnids.txt")
+    folder = ImageFolder(source="image-folder", root=tiny / "val")
+    assert shards.class_names() == folder.class_names()
+    allotted = shards.allot({"quant": 200, "test": 400}, 0)
+    assert (allotted[allotted["split"] == "quant"]["label"].value_counts() == 1).all()
+    first = allotted.iloc[0]
+    assert shards.open(first["location"], first["label"]).size == (64, 64)

@@ -1,0 +1,166 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from lraee.features.extract import LayerFeatures, extract
+from lraee.features.store import ROW_GROUP, Row, iterate_features, read_features, read_skipped, write_features
+from lraee.io import UnreadableFileError
+
+LAYERS = [1, 2, 3]
+
+
+def _row(first: int, images: int) -> Row:
+    rng = np.random.default_rng(first)
+    features = LayerFeatures(
+        cls=torch.tensor(rng.normal(size=(images, 3, 4))).half(),
+        mean=torch.tensor(rng.normal(size=(images, 3, 4))).half(),
+        sav=torch.tensor(rng.normal(size=(images, 3))).float(),
+        final=torch.tensor(rng.normal(size=(images, 5))).float(),
+    )
+    return Row(list(range(first, first + images)), [sample % 7 for sample in range(first, first + images)], features)
+
+
+def _joined(rows: list[Row], name: str) -> np.ndarray:
+    return torch.cat([getattr(row.features, name) for row in rows]).float().numpy()
+
+
+@pytest.mark.parametrize("sizes", [[1], [3, 2], [900, 900, 900, 100], [5000]])
+def test_what_was_written_is_read(tmp_path: Path, sizes: list[int]) -> None:
+    starts = np.cumsum([0, *sizes[:-1]])
+    rows = [_row(int(start), size) for start, size in zip(starts, sizes, strict=True)]
+    assert write_features(tmp_path / "f.parquet", iter(rows), "me", []) == sum(sizes)
+    found = read_features(tmp_path / "f.parquet", "me", LAYERS)
+    assert found.samples.tolist() == list(range(sum(sizes)))
+    assert found.labels.tolist() == [sample % 7 for sample in range(sum(sizes))]
+    for name in ("cls", "mean", "sav", "final"):
+        values = getattr(found, name)
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(values, _joined(rows, name))
+
+
+def test_layers_are_picked_by_number_and_order(tmp_path: Path) -> None:
+    row = _row(0, 6)
+    write_features(tmp_path / "f.parquet", [row], "me", [])
+    found = read_features(tmp_path / "f.parquet", "me", [3, 1])
+    np.testing.assert_array_equal(found.cls, row.features.cls[:, [2, 0]].float().numpy())
+    np.testing.assert_array_equal(found.mean, row.features.mean[:, [2, 0]].float().numpy())
+    np.testing.assert_array_equal(found.sav, row.features.sav[:, [2, 0]].numpy())
+
+
+def test_readers_stream_row_groups(tmp_path: Path) -> None:
+    rows = [_row(start, 500) for start in range(0, 6000, 500)]
+    write_features(tmp_path / "f.parquet", rows, "me", [])
+    parts = [len(part.samples) for part in iterate_features(tmp_path / "f.parquet", "me", [1])]
+    assert sum(parts) == 6000
+    assert max(parts) < ROW_GROUP + 500
+    assert len(parts) >= 2
+
+
+def test_extracted_features_survive_the_store(tmp_path: Path, tower: Any, pixels: torch.Tensor) -> None:
+    features = extract(tower, pixels)
+    write_features(tmp_path / "f.parquet", [Row(list(range(8)), [0] * 8, features)], "me", [])
+    found = read_features(tmp_path / "f.parquet", "me", [4])
+    np.testing.assert_array_equal(found.cls[:, 0], features.cls[:, 3].float().numpy())
+    np.testing.assert_array_equal(found.final, features.final.numpy())
+
+
+def test_what_is_skipped_while_rows_are_made_is_kept(tmp_path: Path) -> None:
+    skipped: list[tuple[int, str]] = []
+
+    def rows() -> Iterator[Row]:
+        yield _row(0, 2)
+        skipped.append((2, "cut.jpg: truncated"))
+        yield _row(3, 2)
+
+    write_features(tmp_path / "f.parquet", rows(), "me", skipped)
+    found = read_skipped(tmp_path / "f.parquet", "me")
+    pd.testing.assert_frame_equal(found, pd.DataFrame({"sample": [2], "reason": ["cut.jpg: truncated"]}))
+
+
+def test_nothing_skipped_is_an_empty_table(tmp_path: Path) -> None:
+    write_features(tmp_path / "f.parquet", [_row(0, 2)], "me", [])
+    found = read_skipped(tmp_path / "f.parquet", "me")
+    assert (len(found), list(found.columns)) == (0, ["sample", "reason"])
+
+
+def test_no_row_at_all_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"f\.parquet: not one image"):
+        write_features(tmp_path / "f.parquet", [], "me", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("images", [1, ROW_GROUP])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path, images: int, error: type[BaseException]) -> None:
+    def rows() -> Iterator[Row]:
+        yield _row(0, images)
+        raise error("stop")
+
+    with pytest.raises(error):
+        write_features(tmp_path / "f.parquet", rows(), "me", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_write_keeps_the_finished_file_of_before(tmp_path: Path) -> None:
+    write_features(tmp_path / "f.parquet", [_row(0, 3)], "me", [])
+
+    def rows() -> Iterator[Row]:
+        yield _row(10, 4)
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        write_features(tmp_path / "f.parquet", rows(), "me", [])
+    assert read_features(tmp_path / "f.parquet", "me", [1]).samples.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_truncated_file_is_named(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "cut.parquet"
+    write_features(path, [_row(0, 100)], "me", [])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    for read in (lambda: read_features(path, "me", LAYERS), lambda: read_skipped(path, "me")):
+        with pytest.raises(UnreadableFileError, match=r"cut\.parquet is truncated or damaged"):
+            read()
+
+
+def test_damage_inside_the_pages_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.parquet"
+    write_features(path, [_row(0, 100)], "me", [])
+    content = bytearray(path.read_bytes())
+    content[4:2000] = bytes(1996)
+    path.write_bytes(content)
+    with pytest.raises(UnreadableFileError, match=r"damaged\.parquet is truncated or damaged"):
+        read_features(path, "me", LAYERS)
+
+
+def test_a_foreign_parquet_file_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"sample": [1], "label": [2]}), tmp_path / "foreign.parquet")
+    with pytest.raises(UnreadableFileError, match=r"foreign\.parquet is not a feature file"):
+        read_features(tmp_path / "foreign.parquet", "me", [1])
+
+
+def test_a_file_of_another_identity_is_named_with_both(tmp_path: Path) -> None:
+    write_features(tmp_path / "f.parquet", [_row(0, 2)], "old", [])
+    for read in (read_features, lambda path, identity, layers: read_skipped(path, identity)):
+        with pytest.raises(UnreadableFileError, match=r"f\.parquet .*identity old, expected new"):
+            read(tmp_path / "f.parquet", "new", [1])
+
+
+def test_a_missing_file_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_features(tmp_path / "absent.parquet", "me", [1])
+
+
+def test_the_metadata_count_the_images(tmp_path: Path) -> None:
+    write_features(tmp_path / "f.parquet", [_row(0, 3), _row(3, 2)], "me", [(9, "x")])
+    metadata = pq.read_metadata(tmp_path / "f.parquet").metadata
+    assert json.loads(metadata[b"lraee"]) == {"identity": "me", "images": 5, "skipped": [[9, "x"]]}

@@ -1,0 +1,186 @@
+"""What Snakemake would do after a change: everything that depends on it, and nothing else."""
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lraee.io import read_table, write_table
+
+ENDING = {"collect_tables", "report"}
+SCORED = ("gate", "select", "test")
+
+
+def jobs_of(quantizer):
+    """Every job that belongs to one quantizer."""
+    rules = ("calibrate_quantizer", "noise_profile", "fit_heads", "score_exits", "fit_policies", "evaluate")
+    splits = {f"extract_features:{quantizer}:{split}" for split in ("fit", *SCORED)}
+    return {f"{rule}:{quantizer}" for rule in rules} | splits
+
+
+def both(*rules):
+    return {f"{rule}:{quantizer}" for rule in rules for quantizer in ("w4a4", "dyn")}
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    done = finished.run()
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout
+
+
+def test_a_finished_run_that_was_moved_has_nothing_to_do(unbroken):
+    assert unbroken.planned() == set()
+
+
+def test_a_fresh_checkout_plans_every_job_once(fresh, tiny):
+    fresh.configure(tiny)
+    fp32 = {f"extract_features:fp32:{split}" for split in ("fit", *SCORED)} | {"fit_heads:fp32", "score_exits:fp32"}
+    assert fresh.planned() == jobs_of("w4a4") | jobs_of("dyn") | fp32 | ENDING | {"manifest", "class_embeddings"}
+
+
+def test_another_number_of_bits_plans_that_quantizer_alone(finished, tiny):
+    tiny["quantizers"]["w4a4"]["weights"]["bits"] = 5
+    finished.configure(tiny)
+    assert finished.planned() == jobs_of("w4a4") | ENDING
+
+
+def test_another_quantizer_plans_that_quantizer_alone(finished, tiny):
+    tiny["quantizers"]["mlp"] = {"scheme": "dynamic-int8", "reading": "mlp_only"}
+    finished.configure(tiny)
+    assert finished.planned() == jobs_of("mlp") | ENDING
+
+
+def test_one_quantizer_less_only_collects_again(finished, tiny):
+    del tiny["quantizers"]["dyn"]
+    finished.configure(tiny)
+    assert finished.planned() == ENDING
+
+
+def test_another_budget_fits_policies_again_and_nothing_before(finished, tiny):
+    tiny["exits"]["grid"]["budgets"].append(0.1)
+    finished.configure(tiny)
+    assert finished.planned() == both("fit_policies", "evaluate") | ENDING
+
+
+def test_another_pruning_factor_fits_policies_again_and_nothing_before(finished, tiny):
+    tiny["noise"]["kappa"] = 0.4
+    finished.configure(tiny)
+    assert finished.planned() == both("fit_policies", "evaluate") | ENDING
+
+
+def test_more_noise_images_measure_the_noise_again_but_extract_nothing(finished, tiny):
+    tiny["noise"]["images"] = 48
+    finished.configure(tiny)
+    assert finished.planned() == both("noise_profile", "fit_policies", "evaluate") | ENDING
+
+
+def test_other_head_settings_extract_nothing(finished, tiny):
+    tiny["exits"]["heads"]["epochs"] = 2
+    finished.configure(tiny)
+    heads = {"fit_heads:fp32", "score_exits:fp32"}
+    assert finished.planned() == both("fit_heads", "score_exits", "fit_policies", "evaluate") | heads | ENDING
+
+
+def test_the_same_settings_written_otherwise_plan_nothing(finished, tiny):
+    tiny["exits"]["heads"]["learning_rate"] = 0.0005  # the default, written out
+    finished.configure(dict(reversed(tiny.items())))
+    assert finished.planned() == set()
+
+
+def test_a_change_in_the_statistics_evaluates_again_but_extracts_and_trains_nothing(finished):
+    append(finished.root / "lraee/metrics/statistics.py", "\n# another comment\n")
+    planned = finished.planned()
+    assert both("evaluate") | ENDING <= planned
+    assert planned <= both("fit_policies", "evaluate") | ENDING
+
+
+def test_a_change_in_one_scheme_plans_its_quantizers_alone(finished):
+    append(finished.root / "lraee/quantize/schemes/uniform.py", "\n# another comment\n")
+    assert finished.planned() == jobs_of("w4a4") | ENDING
+
+
+def test_a_change_in_the_tower_extracts_again(finished):
+    append(finished.root / "lraee/models/tower.py", "\n# another comment\n")
+    planned = finished.planned()
+    assert both("calibrate_quantizer", "noise_profile") <= planned
+    assert {f"extract_features:fp32:{split}" for split in ("fit", *SCORED)} <= planned
+    assert "manifest" not in planned
+
+
+def test_a_change_in_the_reports_template_only_renders_again(finished):
+    append(finished.root / "lraee/report/templates/style.css", "\n/* another comment */\n")
+    assert finished.planned() == {"report"}
+
+
+def test_a_new_scheme_policy_or_source_plans_nothing(finished):
+    for folder in ("quantize/schemes", "exits/policies", "data/sources"):
+        (finished.root / "lraee" / folder / "mine.py").write_text('"""Nothing yet."""\n', encoding="utf-8")
+    assert finished.planned() == set()
+
+
+def test_other_weights_in_the_embedded_model_extract_again(finished):
+    weights = finished.root / "lraee/models/embedded/shapes-clip.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    planned = finished.planned()
+    assert "class_embeddings" in planned
+    assert {f"extract_features:fp32:{split}" for split in ("fit", *SCORED)} <= planned
+
+
+def test_other_test_scores_can_reach_nothing_that_is_fitted(finished):
+    path = finished.results / "scores/w4a4/test.parquet"
+    frame: pd.DataFrame = read_table(path)
+    write_table(path, frame.assign(label=frame["label"].to_numpy()[::-1]))
+    assert finished.planned() == {"evaluate:w4a4"} | ENDING
+
+
+def inputs_by_job(checkout):
+    """Inputs of every job of a whole run, by rule."""
+    listed, rule = {}, ""
+    for line in checkout.run("--dry-run", "--forceall").stdout.splitlines():
+        if line.startswith("rule "):
+            rule = line.split()[1].rstrip(":")
+        elif line.startswith("    input: "):
+            listed.setdefault(rule, set()).update(line.split(": ", 1)[1].split(", "))
+    return listed
+
+
+@pytest.mark.parametrize(
+    ("rule", "allowed"),
+    [
+        ("calibrate_quantizer", {"quant"}), ("noise_profile", {"fit"}), ("fit_heads", {"fit"}),
+        ("fit_policies", {"gate", "select"}),
+    ],
+)  # fmt: skip
+def test_every_fitting_rule_reads_its_own_splits_alone(unbroken, rule, allowed):
+    inputs = inputs_by_job(unbroken)[rule]
+    splits = {Path(name).stem for name in inputs} & {"quant", "fit", "gate", "select", "test"}
+    assert splits == allowed
+
+
+def test_only_scoring_and_evaluating_read_the_test_split(unbroken):
+    readers = {
+        rule for rule, inputs in inputs_by_job(unbroken).items() if any(Path(name).stem == "test" for name in inputs)
+    }
+    assert readers == {"extract_features", "score_exits", "evaluate", "collect_tables"}
+
+
+def test_another_experiment_replaces_the_configuration_and_is_not_merged_into_it(finished, tiny):
+    tiny["experiment"] = "other"
+    del tiny["quantizers"]["dyn"]
+    (finished.root / "other.yaml").write_text(json.dumps(tiny), encoding="utf-8")
+    planned = finished.planned("--configfile", "other.yaml")
+    assert "evaluate:w4a4" in planned
+    assert "manifest" in planned
+    assert not any(":dyn" in job for job in planned)
+
+
+def test_touching_a_module_without_changing_it_plans_nothing(finished):
+    for path in (finished.root / "lraee").rglob("*.py"):
+        os.utime(path)
+    assert finished.planned() == set()

@@ -1,0 +1,175 @@
+"""The workflow run for real: what it leaves, what it refuses, and what an interruption does to it."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TABLES = ("ablations", "attribution", "exits", "noise", "points", "quantizers", "skipped")
+
+
+def digests(checkout):
+    return {
+        name: hashlib.sha256((checkout.results / "tables" / f"{name}.parquet").read_bytes()).hexdigest()
+        for name in TABLES
+    }
+
+
+def test_the_run_ends_with_a_report(unbroken):
+    report = unbroken.root / "reports/tiny/report.html"
+    text = report.read_text(encoding="utf-8")
+    assert text.rstrip().endswith("</html>")
+    assert "w4a4" in text
+    assert any((report.parent / "tables").iterdir())
+    assert any((report.parent / "figures").iterdir())
+
+
+def test_every_rule_leaves_its_log(unbroken):
+    logs = {path.relative_to(unbroken.results / "logs").parts[0].removesuffix(".log")
+            for path in (unbroken.results / "logs").rglob("*.log")}  # fmt: skip
+    assert logs == {
+        "manifest", "class_embeddings", "calibrate_quantizer", "extract_features", "noise_profile", "fit_heads",
+        "score_exits", "fit_policies", "evaluate", "collect_tables", "report",
+    }  # fmt: skip
+
+
+def test_nothing_half_written_is_left(unbroken):
+    assert not list(unbroken.root.rglob("*.partial"))
+
+
+def test_the_tables_count_the_images_of_the_test_split(unbroken):
+    points = pd.read_parquet(unbroken.results / "tables/points.parquet")
+    assert (points["n"] == 144).all()
+    assert set(zip(points["quantizer"], points["precision"], strict=True)) == {
+        ("w4a4", "w4a4"), ("w4a4", "fp32"), ("dyn", "dyn"), ("dyn", "fp32"),
+    }  # fmt: skip
+    assert (points.groupby(["quantizer", "precision"])["headline"].sum() == 1).all()
+
+
+def test_the_fp32_model_is_the_same_beside_every_quantizer(unbroken):
+    points = pd.read_parquet(unbroken.results / "tables/points.parquet")
+    fp32 = points[(points["precision"] == "fp32") & (points["study"].isin(["full-depth", "static"]))]
+    names = ["study", "aggregation", "supervision", "layers", "top1", "margin_low", "margin_high", "saved"]
+    w4a4, dyn = (fp32[fp32["quantizer"] == name][names].reset_index(drop=True) for name in ("w4a4", "dyn"))
+    assert w4a4.equals(dyn)
+
+
+def test_quantizers_are_listed_in_the_configurations_order(unbroken):
+    table = pd.read_parquet(unbroken.results / "tables/quantizers.parquet")
+    assert table["quantizer"].tolist() == ["fp32", "w4a4", "dyn"]
+    assert table["weight_bits"].tolist() == [32, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda c: c["quantizers"]["w4a4"]["weights"].update(bits=9), ["quantizers.w4a4.weights.bits is 9", "8"]),
+        (lambda c: c["data"]["splits"].pop("select"), ["splits lacks 'select'"]),
+        (lambda c: c["exits"].update(candidates=[12]), ["exits.candidates has 12", "1 to 11"]),
+        (lambda c: c["exits"]["headline"].update(policy="pabee"), ["policy is 'pabee'", "learned-gate"]),
+        (lambda c: c.update(sead=1), ["sead is not a known key"]),
+    ],
+)
+def test_a_bad_configuration_ends_with_its_sentence_before_any_job(fresh, tiny, change, named):
+    change(tiny)
+    fresh.configure(tiny)
+    done = fresh.run()
+    assert done.returncode != 0
+    for part in named:
+        assert part in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (fresh.root / "results").exists()
+
+
+def tamper(path: Path, content: bytes) -> None:
+    """Replace a file's content behind Snakemake's back."""
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_truncated_feature_file_is_named(finished):
+    path = finished.results / "features/w4a4/fit.parquet"
+    tamper(path, path.read_bytes()[: path.stat().st_size // 2])
+    (finished.results / "heads/w4a4.safetensors").unlink()
+    done = finished.run("results/tiny/heads/w4a4.safetensors")
+    assert done.returncode != 0
+    assert "fit_heads: results/tiny/features/w4a4/fit.parquet is truncated or damaged" in done.stdout
+    assert "delete it and run again" in done.stdout
+    assert not (finished.results / "heads/w4a4.safetensors").exists()
+
+
+def test_a_feature_file_of_another_precision_is_named(finished):
+    path = finished.results / "features/w4a4/fit.parquet"
+    tamper(path, (finished.results / "features/fp32/fit.parquet").read_bytes())
+    (finished.results / "heads/w4a4.safetensors").unlink()
+    done = finished.run("results/tiny/heads/w4a4.safetensors")
+    assert done.returncode != 0
+    assert "fit_heads: results/tiny/features/w4a4/fit.parquet was computed with another configuration" in done.stdout
+
+
+def test_a_run_killed_while_it_extracts_goes_on_to_the_same_bytes(finished, unbroken):
+    for folder in ("features/w4a4", "scores/w4a4", "evaluation/w4a4", "tables"):
+        shutil.rmtree(finished.results / folder)
+    shutil.rmtree(finished.root / "reports")
+    (finished.results / "heads/w4a4.safetensors").unlink()
+    (finished.results / "policies/w4a4.json").unlink()
+    features = finished.results / "features/w4a4"
+
+    log = finished.root / "killed.log"
+    with log.open("w", encoding="utf-8") as output:
+        run = subprocess.Popen(
+            finished.command(), cwd=finished.root, env=finished.environment(), start_new_session=True,
+            stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        patience = time.monotonic() + 180
+        while not list(features.glob(".*.partial")):
+            assert run.poll() is None, log.read_text(encoding="utf-8")
+            assert time.monotonic() < patience
+            time.sleep(0.002)
+        os.killpg(run.pid, signal.SIGKILL)
+        assert run.wait() == -signal.SIGKILL
+
+    assert len(list(features.glob("*.parquet"))) < 4
+    assert list(features.glob(".*.partial"))
+    assert not (finished.results / "tables").exists() or not list((finished.results / "tables").iterdir())
+    assert finished.run("--unlock").returncode == 0
+    done = finished.run("--rerun-incomplete")
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert "extract_features" in done.stdout
+    assert digests(finished) == digests(unbroken)
+    assert not list(features.glob(".*.partial"))
+
+
+def test_the_scripts_run_the_code_that_lies_beside_them(finished, tmp_path):
+    """An older copy of the package may be installed; what runs must be what the rules' hashes are made of."""
+    shutil.copytree(finished.root / "lraee", tmp_path / "lraee")
+    render = finished.root / "lraee/report/render.py"
+    render.write_text('raise RuntimeError("the code beside the Snakefile")\n', encoding="utf-8")
+    done = finished.run(environment=finished.environment() | {"PYTHONPATH": str(tmp_path)})
+    assert done.returncode != 0
+    assert "the code beside the Snakefile" in done.stdout
+
+
+def test_snakemake_finds_nothing_to_criticise(fresh):
+    done = fresh.run("--lint")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_rules_are_formatted():
+    program = Path(sys.executable).with_name("snakefmt")
+    if not program.exists():
+        pytest.skip("snakefmt is not installed beside this Python")
+    done = subprocess.run(
+        [program, "--check", "Snakefile", "workflow/rules"], cwd=ROOT, text=True, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout

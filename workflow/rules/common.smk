@@ -1,0 +1,109 @@
+# Names that every rule uses. The configuration is checked here, before any job starts.
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT))
+# Scripts may run in a conda environment, where the project itself is not installed.
+os.environ.update(PYTHONPATH=str(ROOT))
+
+from lraee.code_version import code_hash
+from lraee.config import ConfigError, fingerprint, load_config
+from lraee.data.manifest import SPLITS
+from lraee.names import FP32
+
+try:
+    CONFIG = load_config(config)
+except ConfigError as error:
+    raise WorkflowError(f"The configuration is refused.\n{error}") from None
+
+
+def plain(settings):
+    """Settings as the plain values that a rule passes to its script."""
+    return settings.model_dump(mode="json")
+
+
+RESULTS = f"results/{CONFIG.experiment}"
+LOGS = f"{RESULTS}/logs"
+BENCHMARKS = f"{RESULTS}/benchmarks"
+REPORT = f"reports/{CONFIG.experiment}"
+PRECISIONS = [FP32, *CONFIG.quantizers]
+SCORED = ["gate", "select", "test"]
+SOURCES = {name: plain(source) for name, source in CONFIG.data.sources.items()}
+HEAD_LAYERS = [*CONFIG.exits.candidates, CONFIG.model.depth]
+
+
+wildcard_constraints:
+    quantizer="|".join(CONFIG.quantizers),
+    precision="|".join(PRECISIONS),
+    split="|".join(SPLITS),
+
+
+def code(script, *modules):
+    """Hash of the script and of all project modules that it reaches: a change there re-runs the rule."""
+    return code_hash(
+        ROOT / "workflow" / "scripts" / script, *(ROOT / "lraee" / m for m in modules)
+    )
+
+
+def scheme_of(precision):
+    """A quantizer's plain settings; None for FP32."""
+    return None if precision == FP32 else plain(CONFIG.quantizers[precision])
+
+
+def scheme_module(precision):
+    """The module of a quantizer's scheme: a change in one scheme re-runs its own quantizers only."""
+    if precision == FP32:
+        return []
+    return [
+        f"quantize/schemes/{CONFIG.quantizers[precision].scheme.replace('-', '_')}.py"
+    ]
+
+
+def source_modules():
+    """The modules of the data sources in use."""
+    return sorted(
+        {
+            f"data/sources/{s.source.replace('-', '_')}.py"
+            for s in CONFIG.data.sources.values()
+        }
+    )
+
+
+def model_module():
+    """The module of the model's family."""
+    return f"models/families/{CONFIG.model.family}.py"
+
+
+def policy_modules():
+    """The modules of the exit policies in use."""
+    ablated, grid = CONFIG.exits.ablations.policies, CONFIG.exits.grid.policies
+    names = {CONFIG.exits.headline.policy, *grid, *ablated}
+    return sorted(f"exits/policies/{name.replace('-', '_')}.py" for name in names)
+
+
+def identity(precision, split):
+    """What a feature file depends on, apart from code: readers refuse a file of another identity."""
+    source = CONFIG.data.splits[split].source
+    sizes = list(CONFIG.data.sizes(source).items())
+    # A finite source deals its images out split by split: who gets which depends on the splits before.
+    dealt = sizes[: [name for name, _ in sizes].index(split) + 1]
+    return fingerprint(
+        CONFIG.data.sources[source],
+        dealt,
+        CONFIG.seed,
+        CONFIG.model,
+        scheme_of(precision),
+    )
+
+
+def features(precision, split):
+    return f"{RESULTS}/features/{precision}/{split}.parquet"
+
+
+def quantizer_state(precision):
+    """The calibrated state of a quantizer; nothing for FP32."""
+    return [] if precision == FP32 else f"{RESULTS}/quantizers/{precision}.safetensors"

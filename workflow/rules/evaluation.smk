@@ -1,0 +1,28 @@
+# The test split is opened here, once, with everything already fitted.
+TABLES = ["points", "exits", "ablations", "attribution", "quantizers"]
+
+
+rule evaluate:
+    input:
+        test=f"{RESULTS}/scores/{{quantizer}}/test.parquet",
+        fp32_test=f"{RESULTS}/scores/{FP32}/test.parquet",
+        policies=f"{RESULTS}/policies/{{quantizer}}.json",
+    output:
+        **{
+            table: f"{RESULTS}/evaluation/{{quantizer}}/{table}.parquet"
+            for table in TABLES
+        },
+    log:
+        f"{LOGS}/evaluate/{{quantizer}}.log",
+    benchmark:
+        f"{BENCHMARKS}/evaluate/{{quantizer}}.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+    params:
+        seed=CONFIG.seed,
+        code=code("evaluate.py", *policy_modules()),
+    script:
+        "../scripts/evaluate.py"

@@ -1,0 +1,63 @@
+# The only stages, with the noise profile, that run the network.
+
+
+rule calibrate_quantizer:
+    input:
+        manifest=f"{RESULTS}/manifest/quant.parquet",
+    output:
+        f"{RESULTS}/quantizers/{{quantizer}}.safetensors",
+    log:
+        f"{LOGS}/calibrate_quantizer/{{quantizer}}.log",
+    benchmark:
+        f"{BENCHMARKS}/calibrate_quantizer/{{quantizer}}.tsv"
+    conda:
+        "../../envs/network.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+    params:
+        scheme=lambda w: scheme_of(w.quantizer),
+        model=plain(CONFIG.model),
+        sources=SOURCES,
+        batch=CONFIG.batch,
+        code=lambda w: code(
+            "calibrate_quantizer.py",
+            model_module(),
+            *source_modules(),
+            *scheme_module(w.quantizer),
+        ),
+    script:
+        "../scripts/calibrate_quantizer.py"
+
+
+rule extract_features:
+    input:
+        manifest=f"{RESULTS}/manifest/{{split}}.parquet",
+        state=lambda w: quantizer_state(w.precision),
+    output:
+        f"{RESULTS}/features/{{precision}}/{{split}}.parquet",
+    log:
+        f"{LOGS}/extract_features/{{precision}}/{{split}}.log",
+    benchmark:
+        f"{BENCHMARKS}/extract_features/{{precision}}/{{split}}.tsv"
+    # Longest first: the fit and test splits decide when the stage ends.
+    priority: 10
+    conda:
+        "../../envs/network.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+    params:
+        scheme=lambda w: scheme_of(w.precision),
+        model=plain(CONFIG.model),
+        sources=SOURCES,
+        batch=CONFIG.batch,
+        identity=lambda w: identity(w.precision, w.split),
+        code=lambda w: code(
+            "extract_features.py",
+            model_module(),
+            *source_modules(),
+            *scheme_module(w.precision),
+        ),
+    script:
+        "../scripts/extract_features.py"

@@ -1,0 +1,32 @@
+# Quantization noise by layer, FP32 and quantized side by side on the same images.
+
+
+rule noise_profile:
+    input:
+        manifest=f"{RESULTS}/manifest/fit.parquet",
+        state=lambda w: quantizer_state(w.quantizer),
+    output:
+        f"{RESULTS}/noise/{{quantizer}}.parquet",
+    log:
+        f"{LOGS}/noise_profile/{{quantizer}}.log",
+    benchmark:
+        f"{BENCHMARKS}/noise_profile/{{quantizer}}.tsv"
+    conda:
+        "../../envs/network.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+    params:
+        scheme=lambda w: scheme_of(w.quantizer),
+        model=plain(CONFIG.model),
+        sources=SOURCES,
+        batch=CONFIG.batch,
+        images=CONFIG.noise.images,
+        code=lambda w: code(
+            "noise_profile.py",
+            model_module(),
+            *source_modules(),
+            *scheme_module(w.quantizer),
+        ),
+    script:
+        "../scripts/noise_profile.py"

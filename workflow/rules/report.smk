@@ -1,0 +1,86 @@
+# One tidy table of each kind over all quantizers, and the report that shows them.
+
+
+rule collect_tables:
+    input:
+        evaluation=expand(
+            f"{RESULTS}/evaluation/{{quantizer}}/{{table}}.parquet",
+            quantizer=CONFIG.quantizers,
+            table=TABLES,
+        ),
+        noise=expand(
+            f"{RESULTS}/noise/{{quantizer}}.parquet", quantizer=CONFIG.quantizers
+        ),
+        states=expand(
+            f"{RESULTS}/quantizers/{{quantizer}}.safetensors",
+            quantizer=CONFIG.quantizers,
+        ),
+        features=expand(
+            f"{RESULTS}/features/{FP32}/{{split}}.parquet",
+            split=[s for s in SPLITS if s != "quant"],
+        ),
+    output:
+        expand(
+            f"{RESULTS}/tables/{{table}}.parquet",
+            table=[*TABLES, "noise", "skipped"],
+        ),
+        provenance=f"{RESULTS}/tables/provenance.json",
+    log:
+        f"{LOGS}/collect_tables.log",
+    benchmark:
+        f"{BENCHMARKS}/collect_tables.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        config=plain(CONFIG),
+        kappa=CONFIG.noise.kappa,
+        candidates=list(CONFIG.exits.candidates),
+        identities=[identity(FP32, s) for s in SPLITS if s != "quant"],
+        facts={
+            "experiment": CONFIG.experiment,
+            "config_hash": fingerprint(CONFIG),
+            "depth": CONFIG.model.depth,
+            "candidates": list(CONFIG.exits.candidates),
+            "kappa": CONFIG.noise.kappa,
+            "seed": CONFIG.seed,
+            "n_by_split": {split: s.images for split, s in CONFIG.data.splits.items()},
+            "model": f"{CONFIG.model.name} ({CONFIG.model.family})",
+            "data": ", ".join(
+                f"{name} ({s.source})" for name, s in CONFIG.data.sources.items()
+            ),
+        },
+        code=code("collect_tables.py"),
+    script:
+        "../scripts/collect_tables.py"
+
+
+rule report:
+    input:
+        tables=expand(
+            f"{RESULTS}/tables/{{table}}.parquet",
+            table=[*TABLES, "noise", "skipped"],
+        ),
+        provenance=f"{RESULTS}/tables/provenance.json",
+        templates=sorted(
+            map(str, Path(workflow.basedir).glob("lraee/report/templates/*"))
+        ),
+    output:
+        report=f"{REPORT}/report.html",
+        tables=directory(f"{REPORT}/tables"),
+        figures=directory(f"{REPORT}/figures"),
+    log:
+        f"{LOGS}/report.log",
+    benchmark:
+        f"{BENCHMARKS}/report.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        code=code("report.py"),
+    script:
+        "../scripts/report.py"

@@ -1,0 +1,32 @@
+"""What the scripts that run the network share: a tower in some precision, and batches of a split."""
+
+from typing import Any
+
+import pandas as pd
+
+from lraee.data.batches import Loader
+from lraee.data.sources import SOURCES
+from lraee.io import read_table
+from lraee.models.families import FAMILIES, LoadedModel
+from lraee.models.tower import Tower
+from lraee.quantize.layers import quantized
+from lraee.quantize.schemes import SCHEMES
+from lraee.registry import parse
+from lraee.tensors import read_tensors
+
+
+def load_model(snakemake: Any) -> LoadedModel:
+    return parse(FAMILIES, "family", snakemake.params.model).load()
+
+
+def in_precision(tower: Tower, snakemake: Any) -> Tower:
+    """Quantize the tower as the rule's scheme says; FP32 has none."""
+    if snakemake.params.scheme is None:
+        return tower
+    state, _ = read_tensors(snakemake.input.state)
+    return quantized(tower, parse(SCHEMES, "scheme", snakemake.params.scheme), state)
+
+
+def loader_and_rows(model: LoadedModel, snakemake: Any) -> tuple[Loader, pd.DataFrame]:
+    sources = {name: parse(SOURCES, "source", source) for name, source in snakemake.params.sources.items()}
+    return Loader(sources, model.transform, snakemake.params.batch), read_table(snakemake.input.manifest)

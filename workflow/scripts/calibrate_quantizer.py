@@ -1,0 +1,25 @@
+"""Calibrate one quantizer on the `quant` split."""
+
+from dataclasses import asdict
+
+from _job import logged, use_threads
+from _network import load_model, loader_and_rows
+
+from lraee.quantize.calibrate import calibrate
+from lraee.quantize.layers import coverage
+from lraee.quantize.schemes import SCHEMES
+from lraee.registry import parse
+from lraee.tensors import write_tensors
+
+with logged(snakemake):
+    use_threads(snakemake)
+    model = load_model(snakemake)
+    loader, rows = loader_and_rows(model, snakemake)
+    scheme = parse(SCHEMES, "scheme", snakemake.params.scheme)
+
+    def batches():
+        return (batch.pixels for batch in loader.batches(rows, "calibrate") if batch.samples)
+
+    state = calibrate(model.tower, scheme, batches)
+    described = {"description": scheme.description, "settings": snakemake.params.scheme}
+    write_tensors(snakemake.output[0], state, described | asdict(coverage(model.tower, scheme)))

@@ -1,0 +1,20 @@
+"""Embed the classes: by prompts through the text tower, or from a classifier's rows."""
+
+from _job import logged, use_threads
+
+from lraee.io import read_json
+from lraee.models.families import FAMILIES
+from lraee.registry import parse
+from lraee.tensors import write_tensors
+
+with logged(snakemake):
+    use_threads(snakemake)
+    model = parse(FAMILIES, "family", snakemake.params.model)
+    names = read_json(snakemake.input.classes)
+    classes = model.class_embeddings(names)
+    tower = model.load().tower
+    write_tensors(
+        snakemake.output[0],
+        {"rows": classes.rows, "bias": classes.bias},
+        {"scale": classes.scale, "cosine": classes.cosine, "names": names, "shape": tower.shape.__dict__},
+    )

@@ -1,0 +1,29 @@
+"""Put every quantizer's tables together, with the noise profiles, the skipped images and the provenance."""
+
+from pathlib import Path
+
+import pandas as pd
+from _job import logged
+
+from lraee.evaluation.collect import noise_table, provenance, quantizer_table
+from lraee.features.store import read_skipped
+from lraee.io import read_header, read_table, write_json, write_table
+
+with logged(snakemake):
+    p, outputs = snakemake.params, {Path(path).stem: path for path in snakemake.output}
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for path in snakemake.input.evaluation:
+        parts.setdefault(Path(path).stem, []).append(read_table(path))
+    tables = {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
+    headers = {Path(path).stem: read_header(path) for path in snakemake.input.states}
+    tables["quantizers"] = quantizer_table(tables["quantizers"], headers)
+    profiles = [read_table(path) for path in snakemake.input.noise]
+    tables["noise"] = noise_table(profiles, p.candidates, p.kappa)
+    skipped = [
+        read_skipped(path, identity).assign(split=Path(path).stem)
+        for path, identity in zip(snakemake.input.features, p.identities, strict=True)
+    ]
+    tables["skipped"] = pd.concat(skipped, ignore_index=True)
+    for name, table in tables.items():
+        write_table(outputs[name], table)
+    write_json(snakemake.output.provenance, provenance(p.config, Path.cwd()) | p.facts)

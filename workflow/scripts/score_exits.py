@@ -1,0 +1,20 @@
+"""Score every exit on the later splits."""
+
+from _classes import read_classes
+from _job import logged, use_threads
+
+from lraee.exits.heads import HeadKey, Heads
+from lraee.exits.scores import score_exits
+from lraee.features.store import read_features
+from lraee.io import write_table
+from lraee.tensors import read_tensors
+
+with logged(snakemake):
+    use_threads(snakemake)
+    p = snakemake.params
+    classes, _, _ = read_classes(snakemake.input.classes)
+    parameters, metadata = read_tensors(snakemake.input.heads)
+    heads = Heads([HeadKey(*key) for key in metadata["keys"]], parameters)
+    for path, identity, output in zip(snakemake.input.features, p.identities, snakemake.output, strict=True):
+        features = read_features(path, identity, p.layers)
+        write_table(output, score_exits(features, p.layers, heads, classes, p.depth))
