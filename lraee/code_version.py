@@ -9,7 +9,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 @cache
@@ -49,10 +49,15 @@ def reached(*entries: Path) -> list[Path]:
     return sorted(seen)
 
 
-def code_hash(*entries: str | Path) -> str:
-    """Hash the contents of all files reached from `entries`; FileNotFoundError where one does not exist."""
+def content_hash(*paths: Path) -> str:
+    """Hash files by name and content; FileNotFoundError where one does not exist."""
     digest = hashlib.sha256()
-    for path in reached(*(Path(entry) for entry in entries)):
+    for path in paths:
         digest.update(str(path.relative_to(_ROOT) if _ROOT in path.parents else path.name).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def code_hash(*entries: str | Path) -> str:
+    """Hash the contents of all files reached from `entries`; FileNotFoundError where one does not exist."""
+    return content_hash(*reached(*(Path(entry) for entry in entries)))

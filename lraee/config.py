@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lraee.data.manifest import DataSettings
+from lraee.data.sources import SOURCES
 from lraee.evaluation.choices import ExitSettings
 from lraee.metrics.settings import NoiseSettings
 from lraee.models.families import FAMILIES, ModelFamily
@@ -66,35 +67,56 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError("\n".join(_sentence(fault) for fault in error.errors())) from None
+        raise ConfigError("\n".join(_sentences(error.errors()))) from None
 
 
-def _sentence(fault: Any) -> str:
-    """One fault as "key is value, but ..."."""
-    # Discriminated unions put the chosen member's name into the path; it is no key of the file.
-    members = {*FAMILIES, *SCHEMES, *_source_names()}
-    key = ".".join(str(part) for part in fault["loc"] if part not in members and part != "[key]") or "the configuration"
+def _sentences(faults: Sequence[Any]) -> list[str]:
+    """Say each fault once: where every branch of a choice failed, their demands are joined by "or"."""
+    located = [(_key(fault["loc"]), fault) for fault in faults]
+    keys = [key for key, _ in located]
+    kept = [
+        (key, fault)
+        for key, fault in located
+        # A list is called too short only because its members were refused.
+        if not (fault["type"] == "too_short" and any(other.startswith(f"{key}.") for other in keys))
+    ]
+    demands: dict[str, list[str]] = {}
+    for key, fault in kept:
+        subject, demand = _sentence(key, fault)
+        demands.setdefault(subject, []).append(demand)
+    return [f"{subject}{', or '.join(dict.fromkeys(parts))}." for subject, parts in demands.items()]
+
+
+def _key(location: tuple[str | int, ...]) -> str:
+    """Spell a fault's place as the keys of the file: pydantic adds the chosen branch, which is no key."""
+    parts = []
+    for index, part in enumerate(location):
+        before = location[:index]
+        chosen = before == ("model",) or (len(before), before[:1]) == (2, ("quantizers",))
+        chosen = chosen or (len(before), before[:2]) == (3, ("data", "sources"))
+        is_branch = chosen and part in {*FAMILIES, *SCHEMES, *SOURCES}
+        if not is_branch and "[" not in str(part):
+            parts.append(str(part))
+    return ".".join(parts) or "the configuration"
+
+
+def _sentence(key: str, fault: Any) -> tuple[str, str]:
+    """One fault as ("key is value, but ", "what is allowed")."""
     given = fault["input"]
     match fault["type"]:
         case "extra_forbidden":
-            return f"{key} is not a known key (its value is {given!r}); remove it or correct its spelling."
+            return f"{key} is not a known key (its value is {given!r}); ", "remove it or correct its spelling"
         case "missing":
-            return f"{key} is missing."
-        case "union_tag_invalid" | "union_tag_not_found":
-            choices = fault["ctx"].get("expected_tags", "")
+            return key, " is missing"
+        case "union_tag_not_found":
+            return f"{key}.{fault['ctx']['discriminator'].strip(chr(39))}", " is missing"
+        case "union_tag_invalid":
             tag = fault["ctx"]["discriminator"].strip("'")
-            value = given.get(tag) if isinstance(given, dict) else given
-            return f"{key}.{tag} is {value!r}, but must be one of {choices}." if choices else f"{key}.{tag} is missing."
+            return f"{key}.{tag} is {given[tag]!r}, but ", f"must be one of {fault['ctx']['expected_tags']}"
         case "value_error":
-            message = str(fault["ctx"]["error"])
-            return f"{key} is {given!r}, but {message}." if not isinstance(given, dict) else f"{key}: {message}."
-    return f"{key} is {given!r}, but: {fault['msg'][0].lower()}{fault['msg'][1:]}."
-
-
-def _source_names() -> list[str]:
-    from lraee.data.sources import SOURCES
-
-    return list(SOURCES)
+            subject = f"{key}: " if isinstance(given, dict) else f"{key} is {given!r}, but "
+            return subject, str(fault["ctx"]["error"])
+    return f"{key} is {given!r}, but ", f"{fault['msg'][0].lower()}{fault['msg'][1:]}"
 
 
 def fingerprint(*parts: Any) -> str:

@@ -1,7 +1,7 @@
 """The manifest: which image belongs to which split, decided once before anything is computed."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, cast, get_args
 
 import pandas as pd
 from pydantic import Field, model_validator
@@ -45,40 +45,30 @@ class DataSettings(Settings):
                 )
         return self
 
-    def sizes(self, source: str) -> dict[str, int]:
-        """Return how many images each split takes from a source, in the order of SPLITS."""
-        return {split: self.splits[split].images for split in SPLITS if self.splits[split].source == source}
+    def sizes(self, split: str) -> dict[str, int]:
+        """Return the sizes that decide which images a split gets: its own, and those of splits dealt before it."""
+        source = self.splits[cast("Split", split)].source
+        taken: dict[str, int] = {s: self.splits[s].images for s in SPLITS if self.splits[s].source == source}
+        return self.sources[source].relevant(taken, split)
 
 
-def build_manifest(settings: DataSettings, seed: int) -> pd.DataFrame:
-    """Allot every split: columns sample (0..n-1 inside its split), split, source, location, label.
+def split_manifest(source: Source, name: str, sizes: Mapping[str, int], split: str, seed: int) -> pd.DataFrame:
+    """Allot one split: columns sample (0..n-1), split, source (its name), location, label; classes in turn.
 
-    Raises ValueError where a source holds too few images, where sources disagree about the classes, or where two
-    splits would share an image.
+    `sizes` are those of the splits of this source that decide about this one (see Source.relevant), this one included.
+    Raises ValueError where the source holds too few images.
     """
-    class_names(settings)
-    parts = []
-    for name, source in settings.sources.items():
-        if sizes := settings.sizes(name):
-            parts.append(source.allot(sizes, seed).assign(source=name))
-    manifest = pd.concat(parts, ignore_index=True)
-    shared = manifest.duplicated(["source", "location"], keep=False)
-    if shared.any():
-        row = manifest[shared].iloc[0]
-        raise ValueError(f"image {row['location']} of source {row['source']!r} would be in two splits")
-    order = pd.Categorical(manifest["split"], SPLITS, ordered=True)
-    manifest = manifest.assign(split=order).sort_values(["split", "label", "location"], kind="stable")
-    # Classes in turn inside a split, so that the first n images of any split are a balanced subset.
-    manifest["turn"] = manifest.groupby(["split", "label"], observed=True).cumcount()
-    manifest = manifest.sort_values(["split", "turn", "label"], kind="stable").drop(columns="turn")
-    manifest["split"] = manifest["split"].astype(str)
-    manifest["sample"] = manifest.groupby("split").cumcount()
-    return manifest[["sample", "split", "source", "location", "label"]].reset_index(drop=True)
+    allotted = source.allot(sizes, seed)
+    rows = allotted[allotted["split"] == split].sort_values(["label", "location"], kind="stable")
+    # Classes in turn, so that the first n images are a balanced subset.
+    rows = rows.assign(turn=rows.groupby("label").cumcount()).sort_values(["turn", "label"], kind="stable")
+    rows = rows.assign(source=name, sample=range(len(rows)))
+    return rows[["sample", "split", "source", "location", "label"]].reset_index(drop=True)
 
 
-def class_names(settings: DataSettings) -> list[str]:
+def class_names(sources: Mapping[str, Source]) -> list[str]:
     """Return the class names that all sources share; ValueError where two sources disagree."""
-    listed: Mapping[str, list[str]] = {name: source.class_names() for name, source in settings.sources.items()}
+    listed = {name: source.class_names() for name, source in sources.items()}
     (first, names), *others = listed.items()
     for other, other_names in others:
         if other_names != names:

@@ -27,10 +27,16 @@ def _known_rule(name: str) -> str:
     return name
 
 
+def _ascending(layers: tuple[int, ...]) -> tuple[int, ...]:
+    if list(layers) != sorted(set(layers)):
+        raise ValueError("must ascend without repetition")
+    return layers
+
+
 PolicyName = Annotated[str, AfterValidator(_known_policy)]
 RuleName = Annotated[str, AfterValidator(_known_rule)]
 GateFeatures = Annotated[tuple[GateFeature, ...], Field(min_length=1)]
-Layers = Annotated[tuple[int, ...], Field(min_length=1)]
+Layers = Annotated[tuple[int, ...], Field(min_length=1), AfterValidator(_ascending)]
 
 
 class Choice(Settings):
@@ -86,8 +92,6 @@ class ExitSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "ExitSettings":
-        if list(self.candidates) != sorted(set(self.candidates)):
-            raise ValueError(f"candidates is {list(self.candidates)}, but must ascend without repetition")
         combinations = len(self.thresholds.values) ** len(self.candidates)
         if combinations > MAX_COMBINATIONS:
             raise ValueError(

@@ -1,6 +1,7 @@
 """Put the quantizers' tables together, and say where they come from."""
 
 import importlib.metadata
+import json
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ def quantizer_table(measured: pd.DataFrame, headers: dict[str, dict[str, Any]]) 
                 "quantizer": name, "scheme": header["settings"]["scheme"], "description": header["description"],
                 "weight_bits": header["weight_bits"], "activation_bits": header["activation_bits"],
                 "covered_parameters": header["parameters"], "covered_macs": header["macs"],
-                "settings": str(header["settings"]),
+                "settings": json.dumps(header["settings"]),
             }
         )  # fmt: skip
     table = pd.DataFrame(described).merge(measured.drop_duplicates("quantizer"), on="quantizer")
@@ -71,8 +72,9 @@ def quantizer_table(measured: pd.DataFrame, headers: dict[str, dict[str, Any]]) 
     return table
 
 
-def provenance(config: dict[str, Any], root: Path) -> dict[str, Any]:
+def provenance(config: dict[str, Any]) -> dict[str, Any]:
     """Say what was run, by which code, on which machine."""
+    root = Path(__file__).resolve().parents[2]
     return {
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "git_revision": _git(root, "rev-parse", "HEAD") or "not a git checkout",

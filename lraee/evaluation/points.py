@@ -127,6 +127,12 @@ def exit_rows(bench: TestBench, result: Outcome) -> list[Row]:
     return rows
 
 
+ABLATION_COLUMNS = [
+    "axis", "setting", "is_base", "point", "n", "top1", "top1_low", "top1_high", "saved",
+    "difference", "difference_low", "difference_high", "mcnemar_p",
+]  # fmt: skip
+
+
 def ablation_rows(
     bench: TestBench,
     variations: Sequence[Variation],

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from lraee.evaluation import points
@@ -65,6 +66,9 @@ def fit_both_arms(
     variations = ablation_variations(exits.ablations, base, exits.candidates)
     heads = [(a, s) for a in exits.heads.aggregations for s in exits.heads.supervisions]
     fp32 = (tables["fp32_gate"], tables["fp32_select"])
+    for split in ("gate", "select"):
+        if not np.array_equal(tables[split].samples, tables[f"fp32_{split}"].samples):
+            raise ValueError(f"{quantizer} and {FP32} answered different images of the {split} split")
     arms = []
     for precision, own in ((quantizer, (tables["gate"], tables["select"])), (FP32, fp32)):
         arm = Arm(*own, *fp32)
@@ -149,5 +153,5 @@ def _arm_tables(arm: FittedArm, bench: TestBench, variations: list[Variation]) -
     return {
         "points": frame,
         "exits": exits.assign(point=names[arm.headline.configuration]),
-        "ablations": pd.DataFrame(compared),
+        "ablations": pd.DataFrame(compared, columns=points.ABLATION_COLUMNS),
     }

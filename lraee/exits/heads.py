@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
@@ -71,10 +72,12 @@ def initial_heads(keys: list[HeadKey], width: int, embedding: int, seed: int) ->
     return Heads(keys, {"norm": norm, **weights})
 
 
-def head_inputs(features: Features, keys: Sequence[HeadKey], layers: Sequence[int]) -> Tensor:
-    """Pick each head's input vector: (H, n, d). `layers` are the layers that `features` hold."""
+def head_inputs(
+    features: Features, keys: Sequence[HeadKey], layers: Sequence[int], rows: NDArray[np.int64] | slice
+) -> Tensor:
+    """Pick each head's input vectors of some rows: (H, rows, d). `layers` are the layers that `features` hold."""
     sources = {"ssa": features.mean, "cls": features.cls}
-    picked = [sources[key.aggregation][:, list(layers).index(key.layer)] for key in keys]
+    picked = [sources[key.aggregation][rows, list(layers).index(key.layer)] for key in keys]
     return torch.from_numpy(np.stack(picked))
 
 
@@ -96,12 +99,13 @@ def fit_heads(
         parameter.requires_grad_(True)
     optimiser = torch.optim.Adam(heads.parameters.values(), lr=settings.learning_rate)
     weights = torch.tensor([OBJECTIVES[key.supervision] for key in keys])  # type: ignore[index]
-    inputs, goal = head_inputs(features, keys, layers), torch.from_numpy(targets)
-    labels = torch.from_numpy(features.labels)
+    goal, labels = torch.from_numpy(targets), torch.from_numpy(features.labels)
     for epoch in tqdm(range(settings.epochs), desc=f"{len(keys)} heads", unit="epoch"):
-        order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(len(labels)))
-        for rows in order.split(settings.batch):
-            losses = _losses(heads, inputs[:, rows], labels[rows], goal[rows], classes)
+        order = np.random.default_rng((seed, epoch)).permutation(len(labels))
+        for start in range(0, len(order), settings.batch):
+            rows = order[start : start + settings.batch]
+            inputs = head_inputs(features, keys, layers, rows)
+            losses = _losses(heads, inputs, labels[rows], goal[rows], classes)
             (losses * weights).sum().backward()
             optimiser.step()
             optimiser.zero_grad()

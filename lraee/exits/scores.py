@@ -40,7 +40,7 @@ def score_exits(
         named = {"aggregation": key.aggregation, "supervision": key.supervision, "layer": key.layer}
         return pd.DataFrame({**who, **named, **_summarise(classes.logits(embeddings)), "sav": sav})
 
-    embeddings = heads.embed(head_inputs(features, heads.keys, layers))
+    embeddings = heads.embed(head_inputs(features, heads.keys, layers, slice(None)))
     parts = [
         part(key, embeddings[index], features.sav[:, list(layers).index(key.layer)])
         for index, key in enumerate(heads.keys)

@@ -6,7 +6,10 @@ from lraee.settings import PositiveInt, Settings
 
 
 class NoiseSettings(Settings):
-    """The profile is taken on the first `images` of the `fit` split; `kappa` is the pruning rule's factor."""
+    """The profile is taken on the first `images` of the `fit` split; `kappa` is the pruning rule's factor.
+
+    At most 1, so that the candidate with the highest INR is always kept.
+    """
 
     images: PositiveInt = 512
-    kappa: float = Field(default=0.5, ge=0.0)
+    kappa: float = Field(default=0.5, ge=0.0, le=1.0)

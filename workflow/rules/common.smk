@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 # Scripts may run in a conda environment, where the project itself is not installed.
 os.environ.update(PYTHONPATH=str(ROOT))
 
-from lraee.code_version import code_hash
+from lraee.code_version import code_hash, content_hash
 from lraee.config import ConfigError, fingerprint, load_config
 from lraee.data.manifest import SPLITS
 from lraee.names import FP32
@@ -85,18 +85,29 @@ def policy_modules():
     return sorted(f"exits/policies/{name.replace('-', '_')}.py" for name in names)
 
 
+def source_of(split):
+    """The data source that a split draws from."""
+    return CONFIG.data.sources[CONFIG.data.splits[split].source]
+
+
+def watched(*parts):
+    """The single files that a model or source is read from: rules re-run when they change."""
+    return [os.path.relpath(path) for part in parts for path in part.files()]
+
+
 def identity(precision, split):
-    """What a feature file depends on, apart from code: readers refuse a file of another identity."""
-    source = CONFIG.data.splits[split].source
-    sizes = list(CONFIG.data.sizes(source).items())
-    # A finite source deals its images out split by split: who gets which depends on the splits before.
-    dealt = sizes[: [name for name, _ in sizes].index(split) + 1]
+    """What a feature file depends on, apart from code and weights: readers refuse a file of another identity."""
+    state = None
+    if precision != FP32:
+        calibration = (source_of("quant"), CONFIG.data.sizes("quant"))
+        state = fingerprint(scheme_of(precision), *calibration)
     return fingerprint(
-        CONFIG.data.sources[source],
-        dealt,
+        source_of(split),
+        CONFIG.data.sizes(split),
+        split,
         CONFIG.seed,
         CONFIG.model,
-        scheme_of(precision),
+        state,
     )
 
 

@@ -2,20 +2,23 @@
 
 
 rule manifest:
+    input:
+        lambda w: watched(source_of(w.split)),
     output:
-        splits=expand(f"{RESULTS}/manifest/{{split}}.parquet", split=SPLITS),
-        classes=f"{RESULTS}/manifest/classes.json",
+        f"{RESULTS}/manifest/{{split}}.parquet",
     log:
-        f"{LOGS}/manifest.log",
+        f"{LOGS}/manifest/{{split}}.log",
     benchmark:
-        f"{BENCHMARKS}/manifest.tsv"
+        f"{BENCHMARKS}/manifest/{{split}}.tsv"
     conda:
-        "../../envs/network.yaml"
+        "../../envs/analysis.yaml"
     threads: 1
     resources:
         mem_mb=1000,
     params:
-        data=plain(CONFIG.data),
+        source=lambda w: plain(source_of(w.split)),
+        name=lambda w: CONFIG.data.splits[w.split].source,
+        sizes=lambda w: CONFIG.data.sizes(w.split),
         seed=CONFIG.seed,
         code=code("manifest.py", *source_modules()),
     script:
@@ -24,7 +27,8 @@ rule manifest:
 
 rule class_embeddings:
     input:
-        classes=f"{RESULTS}/manifest/classes.json",
+        model=watched(CONFIG.model),
+        sources=watched(*CONFIG.data.sources.values()),
     output:
         f"{RESULTS}/classes.safetensors",
     log:
@@ -38,6 +42,7 @@ rule class_embeddings:
         mem_mb=3000,
     params:
         model=plain(CONFIG.model),
-        code=code("class_embeddings.py", model_module()),
+        sources=SOURCES,
+        code=code("class_embeddings.py", model_module(), *source_modules()),
     script:
         "../scripts/class_embeddings.py"

@@ -4,6 +4,7 @@
 rule calibrate_quantizer:
     input:
         manifest=f"{RESULTS}/manifest/quant.parquet",
+        model=watched(CONFIG.model),
     output:
         f"{RESULTS}/quantizers/{{quantizer}}.safetensors",
     log:
@@ -33,6 +34,7 @@ rule calibrate_quantizer:
 rule extract_features:
     input:
         manifest=f"{RESULTS}/manifest/{{split}}.parquet",
+        model=watched(CONFIG.model),
         state=lambda w: quantizer_state(w.precision),
     output:
         f"{RESULTS}/features/{{precision}}/{{split}}.parquet",
@@ -40,8 +42,6 @@ rule extract_features:
         f"{LOGS}/extract_features/{{precision}}/{{split}}.log",
     benchmark:
         f"{BENCHMARKS}/extract_features/{{precision}}/{{split}}.tsv"
-    # Longest first: the fit and test splits decide when the stage ends.
-    priority: 10
     conda:
         "../../envs/network.yaml"
     threads: 1

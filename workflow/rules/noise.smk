@@ -4,6 +4,7 @@
 rule noise_profile:
     input:
         manifest=f"{RESULTS}/manifest/fit.parquet",
+        model=watched(CONFIG.model),
         state=lambda w: quantizer_state(w.quantizer),
     output:
         f"{RESULTS}/noise/{{quantizer}}.parquet",

@@ -64,9 +64,6 @@ rule report:
             table=[*TABLES, "noise", "skipped"],
         ),
         provenance=f"{RESULTS}/tables/provenance.json",
-        templates=sorted(
-            map(str, Path(workflow.basedir).glob("lraee/report/templates/*"))
-        ),
     output:
         report=f"{REPORT}/report.html",
         tables=directory(f"{REPORT}/tables"),
@@ -82,5 +79,6 @@ rule report:
         mem_mb=2000,
     params:
         code=code("report.py"),
+        templates=content_hash(*sorted((ROOT / "lraee/report/templates").iterdir())),
     script:
         "../scripts/report.py"

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from lraee.data.batches import Loader
-from lraee.data.sources import SOURCES
+from lraee.data.sources import SOURCES, Source
 from lraee.io import read_table
 from lraee.models.families import FAMILIES, LoadedModel
 from lraee.models.tower import Tower
@@ -27,6 +27,12 @@ def in_precision(tower: Tower, snakemake: Any) -> Tower:
     return quantized(tower, parse(SCHEMES, "scheme", snakemake.params.scheme), state)
 
 
+def read_sources(snakemake: Any) -> dict[str, Source]:
+    """Rebuild the data sources by name."""
+    return {name: parse(SOURCES, "source", source) for name, source in snakemake.params.sources.items()}
+
+
 def loader_and_rows(model: LoadedModel, snakemake: Any) -> tuple[Loader, pd.DataFrame]:
-    sources = {name: parse(SOURCES, "source", source) for name, source in snakemake.params.sources.items()}
-    return Loader(sources, model.transform, snakemake.params.batch), read_table(snakemake.input.manifest)
+    """Return what reads the rule's split, and the split's manifest."""
+    loader = Loader(read_sources(snakemake), model.transform, snakemake.params.batch)
+    return loader, read_table(snakemake.input.manifest)

@@ -1,8 +1,9 @@
 """Embed the classes: by prompts through the text tower, or from a classifier's rows."""
 
 from _job import logged, use_threads
+from _network import read_sources
 
-from lraee.io import read_json
+from lraee.data.manifest import class_names
 from lraee.models.families import FAMILIES
 from lraee.registry import parse
 from lraee.tensors import write_tensors
@@ -10,7 +11,7 @@ from lraee.tensors import write_tensors
 with logged(snakemake):
     use_threads(snakemake)
     model = parse(FAMILIES, "family", snakemake.params.model)
-    names = read_json(snakemake.input.classes)
+    names = class_names(read_sources(snakemake))
     classes = model.class_embeddings(names)
     tower = model.load().tower
     write_tensors(

@@ -26,4 +26,4 @@ with logged(snakemake):
     tables["skipped"] = pd.concat(skipped, ignore_index=True)
     for name, table in tables.items():
         write_table(outputs[name], table)
-    write_json(snakemake.output.provenance, provenance(p.config, Path.cwd()) | p.facts)
+    write_json(snakemake.output.provenance, provenance(p.config) | p.facts)

@@ -1,13 +1,13 @@
-"""Allot images to splits."""
+"""Allot the images of one split."""
 
 from _job import logged
 
-from lraee.data.manifest import SPLITS, DataSettings, build_manifest, class_names
-from lraee.io import write_json, write_table
+from lraee.data.manifest import split_manifest
+from lraee.data.sources import SOURCES
+from lraee.io import write_table
+from lraee.registry import parse
 
 with logged(snakemake):
-    data = DataSettings.model_validate(snakemake.params.data)
-    manifest = build_manifest(data, snakemake.params.seed)
-    write_json(snakemake.output.classes, class_names(data))
-    for split, path in zip(SPLITS, snakemake.output.splits, strict=True):
-        write_table(path, manifest[manifest["split"] == split])
+    p = snakemake.params
+    source = parse(SOURCES, "source", p.source)
+    write_table(snakemake.output[0], split_manifest(source, p.name, p.sizes, snakemake.wildcards.split, p.seed))

@@ -1,11 +1,12 @@
 """Score every exit on the later splits."""
 
+import pandas as pd
 from _classes import read_classes
 from _job import logged, use_threads
 
 from lraee.exits.heads import HeadKey, Heads
 from lraee.exits.scores import score_exits
-from lraee.features.store import read_features
+from lraee.features.store import iterate_features
 from lraee.io import write_table
 from lraee.tensors import read_tensors
 
@@ -16,5 +17,6 @@ with logged(snakemake):
     parameters, metadata = read_tensors(snakemake.input.heads)
     heads = Heads([HeadKey(*key) for key in metadata["keys"]], parameters)
     for path, identity, output in zip(snakemake.input.features, p.identities, snakemake.output, strict=True):
-        features = read_features(path, identity, p.layers)
-        write_table(output, score_exits(features, p.layers, heads, classes, p.depth))
+        chunks = iterate_features(path, identity, p.layers)
+        scores = [score_exits(chunk, p.layers, heads, classes, p.depth) for chunk in chunks]
+        write_table(output, pd.concat(scores, ignore_index=True))

@@ -31,6 +31,15 @@ class Source(Settings, ABC):
     def class_names(self) -> list[str]:
         """Return the class names (or WordNet ids), in the order of the labels 0..K-1."""
 
+    def relevant(self, sizes: Mapping[str, int], split: str) -> dict[str, int]:
+        """Return the sizes that decide which images `split` gets: a finite source deals them out in order."""
+        names = list(sizes)
+        return {name: sizes[name] for name in names[: names.index(split) + 1]}
+
+    def files(self) -> list[Path]:
+        """Return the single files that the source reads besides its images, for the workflow to watch."""
+        return []
+
     @abstractmethod
     def allot(self, sizes: Mapping[str, int], seed: int) -> pd.DataFrame:
         """Return disjoint samples for splits of the given sizes: columns split, location (str), label (int).

@@ -30,6 +30,9 @@ class ImageFolder(Source):
     def origin(self) -> str:
         return str(self.root.resolve())
 
+    def files(self) -> list[Path]:
+        return [self.classes] if self.classes else []
+
     def class_names(self) -> list[str]:
         if self.classes is not None:
             return read_names(self.classes)

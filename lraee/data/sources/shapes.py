@@ -33,6 +33,9 @@ class ShapesSource(Source):
     def class_names(self) -> list[str]:
         return [composition.name for composition in compositions()[1]]
 
+    def relevant(self, sizes: Mapping[str, int], split: str) -> dict[str, int]:
+        return {split: sizes[split]}
+
     def allot(self, sizes: Mapping[str, int], seed: int) -> pd.DataFrame:
         parts = []
         for split, size in sizes.items():

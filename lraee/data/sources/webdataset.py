@@ -33,6 +33,9 @@ class WebDataset(Source):
     def origin(self) -> str:
         return str(self.shards.resolve())
 
+    def files(self) -> list[Path]:
+        return [self.classes]
+
     def class_names(self) -> list[str]:
         return read_names(self.classes)
 

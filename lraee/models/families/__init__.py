@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lraee.registry import Registry
@@ -31,6 +32,10 @@ class ModelFamily(Settings, ABC):
     """
 
     depth: PositiveInt = 12
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """Return the files that the model is read from, for the workflow to watch; they need not exist."""
 
     @abstractmethod
     def load(self) -> LoadedModel:

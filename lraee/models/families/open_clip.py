@@ -1,5 +1,6 @@
 """CLIP models of open_clip; the embedded Shapes CLIP is one of them."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from lraee.models.families import FAMILIES, LoadedModel, ModelFamily
 if TYPE_CHECKING:
     from lraee.models.tower import ClassEmbeddings
 
+_EMBEDDED = Path(__file__).parent.parent / "embedded"
 Template = Annotated[str, Field(pattern=r"\{\}")]
 
 
@@ -25,6 +27,11 @@ class OpenClipModel(ModelFamily):
     pretrained: str
     templates: Literal["openai-imagenet"] | list[Template]
     class_names: Literal["as-listed", "imagenet"] = "as-listed"
+
+    def files(self) -> list[Path]:
+        if self.pretrained == "embedded":
+            return [_EMBEDDED / f"{self.name}{suffix}" for suffix in (".json", ".safetensors")]
+        return [Path(self.pretrained)] if self.pretrained.endswith(".safetensors") else []
 
     def load(self) -> LoadedModel:
         from lraee.models.open_clip_tower import load

@@ -25,6 +25,9 @@ class TimmModel(ModelFamily):
     outputs: Path
     crop: float = Field(default=1.0, gt=0.0, le=1.0)
 
+    def files(self) -> list[Path]:
+        return [self.weights, self.outputs]
+
     def load(self) -> LoadedModel:
         from lraee.models.timm_tower import load
 
