@@ -72,9 +72,8 @@ def quantizer_table(measured: pd.DataFrame, headers: dict[str, dict[str, Any]]) 
     return table
 
 
-def provenance(config: dict[str, Any]) -> dict[str, Any]:
-    """Say what was run, by which code, on which machine."""
-    root = Path(__file__).resolve().parents[2]
+def provenance(config: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Say what was run, by which code (the checkout at `root`), on which machine."""
     return {
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "git_revision": _git(root, "rev-parse", "HEAD") or "not a git checkout",

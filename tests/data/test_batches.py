@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from lraee.data.batches import Batch, Loader
-from lraee.data.manifest import SPLITS, DataSettings, build_manifest
+from lraee.data.manifest import SPLITS, DataSettings
+from tests.data.manifests import build_manifest
 
 
 def _to_tensor(image: Image.Image) -> torch.Tensor:

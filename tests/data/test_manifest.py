@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from lraee.data.manifest import SPLITS, DataSettings, build_manifest, class_names
+from lraee.data.manifest import SPLITS, DataSettings, class_names
+from tests.data.manifests import build_manifest
 
 
 def _data(sources: dict[str, Any], sizes: dict[str, int], source_of: dict[str, str] | None = None) -> DataSettings:
@@ -89,7 +90,7 @@ def test_two_sources_with_the_same_classes_share_a_manifest(tmp_path: Path) -> N
 def test_sources_with_other_classes_are_refused(tmp_path: Path) -> None:
     sources = {"train": _folder(tmp_path / "a"), "val": _folder(tmp_path / "b", ("ant", "bee", "dog"))}
     with pytest.raises(ValueError, match="'train' and 'val' list different classes"):
-        build_manifest(_data(sources, dict.fromkeys(SPLITS, 3)), 0)
+        class_names(_data(sources, dict.fromkeys(SPLITS, 3), dict.fromkeys(SPLITS, "train")).sources)
 
 
 def test_more_images_than_the_folder_holds_are_refused(tmp_path: Path) -> None:
@@ -133,6 +134,6 @@ def test_an_unknown_source_is_named_with_the_known_ones() -> None:
 
 
 def test_the_classes_of_shapes_are_the_144_held_out_captions() -> None:
-    names = class_names(_data(SHAPES, dict.fromkeys(SPLITS, 1)))
+    names = class_names(_data(SHAPES, dict.fromkeys(SPLITS, 1)).sources)
     assert len(set(names)) == 144
     assert all(len(name.split()) == 3 for name in names)

@@ -91,7 +91,7 @@ def test_stacked_heads_come_out_as_if_each_were_trained_alone(cosine):
     features, targets, classes = random_features(), random_targets(), classes_of(cosine=cosine)
     heads = fit_heads(features, targets, LAYERS, classes, SETTINGS, seed=6)
     assert len(heads.keys) == 12
-    embeddings = heads.embed(head_inputs(features, heads.keys, LAYERS))
+    embeddings = heads.embed(head_inputs(features, heads.keys, LAYERS, slice(None)))
     for index, key in enumerate(heads.keys):
         alone = train_alone(key, index, features, targets, classes, seed=6)
         p = heads.parameters
@@ -178,7 +178,7 @@ def test_training_lowers_the_distance_to_the_targets():
     targets = (features.mean[:, 1] @ np.random.default_rng(2).normal(size=(WIDTH, SIZE))).astype(np.float32)
     settings = SETTINGS.model_copy(update={"epochs": 20, "aggregations": ["ssa"], "supervisions": ["label-free"]})
     keys = head_keys(LAYERS, settings)
-    inputs = head_inputs(features, keys, LAYERS)
+    inputs = head_inputs(features, keys, LAYERS, slice(None))
 
     def distance(heads):
         return functional.cosine_similarity(heads.embed(inputs)[1], torch.from_numpy(targets), dim=1).mean()

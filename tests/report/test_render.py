@@ -18,7 +18,7 @@ from pandas.testing import assert_frame_equal
 
 from lraee.report import ReportTables, render_report, write_report
 from lraee.report.style import THEMES
-from lraee.report.wording import number, percent, points, slugs, wilson
+from lraee.report.wording import number, percent, points, slugs, wilson_bounds
 
 Factory = Callable[..., ReportTables]
 HOSTILE = '<script>alert("x")</script> $a_b$ & \'{{ 7 * 7 }}'
@@ -176,6 +176,6 @@ def test_numbers_are_worded_for_readers() -> None:
 
 
 def test_wilson_matches_the_textbook() -> None:
-    assert wilson(0.5, 100) == pytest.approx((0.403832, 0.596168), abs=1e-6)
-    assert wilson(1.0, 10) == pytest.approx((0.722467, 1.0), abs=1e-6)
-    assert all(bound != bound for bound in wilson(0.5, 0))
+    assert wilson_bounds(0.5, 100) == pytest.approx((0.403832, 0.596168), abs=1e-6)
+    assert wilson_bounds(1.0, 10) == pytest.approx((0.722467, 1.0), abs=1e-6)
+    assert all(bound != bound for bound in wilson_bounds(0.5, 0))

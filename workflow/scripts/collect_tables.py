@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 from _job import logged
 
+import lraee
 from lraee.evaluation.collect import noise_table, provenance, quantizer_table
 from lraee.features.store import read_skipped
 from lraee.io import read_header, read_table, write_json, write_table
@@ -26,4 +27,4 @@ with logged(snakemake):
     tables["skipped"] = pd.concat(skipped, ignore_index=True)
     for name, table in tables.items():
         write_table(outputs[name], table)
-    write_json(snakemake.output.provenance, provenance(p.config) | p.facts)
+    write_json(snakemake.output.provenance, provenance(p.config, Path(lraee.__file__).resolve().parents[1]) | p.facts)
