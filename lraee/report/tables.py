@@ -88,6 +88,34 @@ class ReportTables:
         found = set(self.points.loc[self.points["quantizer"] == quantizer, "precision"])
         return [arm for arm in (quantizer, FP32) if arm in found]
 
+    def best_of_grid(self, quantizer: str) -> pd.Series[Any] | None:
+        """The routed point of a quantized arm that is best on the `select` split, at the headline's budget or above."""
+        headline = self.headline(quantizer, quantizer)
+        if headline is None:
+            return None
+        rows = self.points[
+            (self.points["quantizer"] == quantizer)
+            & (self.points["precision"] == quantizer)
+            & (self.points["study"] == "frontier")
+            & (self.points["budget"] >= headline["budget"])
+        ]
+        return None if rows.empty else rows.loc[rows["select_top1"].idxmax()]
+
+    def counterpart(self, point: pd.Series[Any]) -> pd.Series[Any] | None:
+        """The same configuration of an operating point in the FP32 control; None where it was not run."""
+        same = [
+            "quantizer",
+            "policy",
+            "aggregation",
+            "supervision",
+            "gate_features",
+            "layers",
+            "threshold_rule",
+            "budget",
+        ]
+        rows = self.points[(self.points[same] == point[same]).all(axis=1) & (self.points["precision"] == FP32)]
+        return None if rows.empty else rows.iloc[0]
+
     def headline(self, quantizer: str, precision: str) -> pd.Series[Any] | None:
         """The operating point of the base configuration, or None where that arm was not run."""
         points = self.points

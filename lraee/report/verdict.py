@@ -42,6 +42,7 @@ class QuantizerVerdict:
     control: Outcome
     attributable: Outcome
     refit: Outcome
+    best: Outcome
     summary: str
     findings: tuple[tuple[str, str], ...]
 
@@ -139,6 +140,17 @@ def _refit(row: pd.Series[Any] | None) -> str:
     return f"{head} scores {best}; routed minus refitted: {_difference(row, 'routed_minus_refit')}; {reading}."
 
 
+def _best(row: pd.Series[Any] | None, control: pd.Series[Any] | None) -> str:
+    """What the best routed configuration of the grid does, chosen on other images than those it is measured on."""
+    if row is None:
+        return "No routed configuration saves as much compute as the headline."
+    label = f"{row['policy']}, {row['aggregation']} {row['supervision']}, {row['threshold_rule']} thresholds"
+    if row["headline"]:
+        return "Of the routed configurations that save as much compute, the headline is the best on the select split."
+    found = _exit(row, f"Best on the select split among those that save as much compute ({label}): it")
+    return found if control is None else f"{found} In FP32 the same configuration: {_difference(control, 'margin')}."
+
+
 def _effect(row: pd.Series[Any] | None, subject: str) -> str:
     """A few words on what early exit does to one arm."""
     if row is None:
@@ -175,12 +187,15 @@ def _quantizer(tables: ReportTables, quantizer: str) -> QuantizerVerdict:
     """All findings for one quantizer."""
     own, control = tables.headline(quantizer, quantizer), tables.headline(quantizer, FP32)
     attribution = tables.row("attribution", quantizer)
+    best = tables.best_of_grid(quantizer)
+    control_of_best = None if best is None else tables.counterpart(best)
     return QuantizerVerdict(
         quantizer=quantizer,
         exit=_interval(own, "margin"),
         control=_interval(control, "margin"),
         attributable=_interval(attribution, "attributable"),
         refit=_interval(attribution, "routed_minus_refit"),
+        best=_interval(best, "margin"),
         summary=_summary(own, control, attribution),
         findings=(
             ("Quantization", _full_depth(tables.row("quantizers", quantizer), tables.row("quantizers", FP32))),
@@ -188,6 +203,7 @@ def _quantizer(tables: ReportTables, quantizer: str) -> QuantizerVerdict:
             ("FP32 control", _exit(control, "The same procedure without quantization")),
             ("Attributable", _attribution(attribution)),
             ("Refitted head", _refit(attribution)),
+            ("Best of grid", _best(best, control_of_best)),
         ),
     )
 
@@ -201,6 +217,15 @@ def _tally(parts: list[QuantizerVerdict], question: str) -> str:
     """Every outcome that occurred with its quantizers: ``above zero under a and b, undecided under c``."""
     found = [(answer, _with(parts, question, answer)) for answer in Outcome]
     return "; ".join(f"{answer} under {names(under)}" for answer, under in found if under)
+
+
+def _lost(parts: list[QuantizerVerdict]) -> str:
+    """The lead where the headline loses everywhere; another configuration of the grid may still gain."""
+    loss = "Early exit makes the quantized model less accurate than its own full depth"
+    gaining = _with(parts, "best", Outcome.ABOVE)
+    if gaining:
+        return f"{loss} in the headline configuration; under {names(gaining)} another configuration of the grid gains."
+    return f"{loss}: no rescue here."
 
 
 def _lead(parts: list[QuantizerVerdict]) -> str:
@@ -218,7 +243,7 @@ def _lead(parts: list[QuantizerVerdict]) -> str:
     if len(exits) > 1:
         return "It depends on the quantizer whether early exit changes the accuracy of the quantized model."
     return {
-        Outcome.BELOW: "Early exit makes the quantized model less accurate than its own full depth: no rescue here.",
+        Outcome.BELOW: _lost(parts),
         Outcome.UNDECIDED: "Undecided: this experiment shows neither a gain nor a loss from early exit.",
         Outcome.UNCHANGED: "The headline early exit changed the accuracy of no quantized model.",
         Outcome.UNKNOWN: "The effect of early exit was not measured.",
@@ -233,5 +258,7 @@ def judge(tables: ReportTables) -> Verdict:
         f"The same on the FP32 control: {_tally(parts, 'control')}.",
         f"Attributable to quantization: {_tally(parts, 'attributable')}.",
         f"Routed minus a head refitted at full depth: {_tally(parts, 'refit')}.",
+        f"Best routed configuration of the grid (chosen on the select split, saving at least as much) minus own full "
+        f"depth: {_tally(parts, 'best')}.",
     )
     return Verdict(lead=_lead(parts), support=support if parts else (), quantizers=tuple(parts))

@@ -83,3 +83,24 @@ def test_more_compute_is_not_called_saved(tables: ReportTables) -> None:
     part = judge(dataclasses.replace(tables, points=tables.points.assign(saved=-0.02))).quantizers[0]
     assert "2.0\u00a0% more compute used" in part.summary
     assert "saved" not in part.summary
+
+
+def _with_a_gaining_point(tables: ReportTables, budget: float) -> ReportTables:
+    """Make one routed point that is no headline the best on `select` by far, with a clear gain on `test`."""
+    points = tables.points.copy()
+    routed = points[(points["study"] == "frontier") & (points["precision"] != FP32) & ~points["headline"]].index[0]
+    change = {"select_top1": 0.99, "budget": budget, "margin": 0.03, "margin_low": 0.02, "margin_high": 0.04}
+    points.loc[routed, list(change)] = list(change.values())
+    return dataclasses.replace(tables, points=points)
+
+
+def test_a_gain_elsewhere_in_the_grid_is_not_hidden_by_a_losing_headline(make: Factory) -> None:
+    verdict = judge(_with_a_gaining_point(make(margins=(-0.05,)), budget=0.2))
+    assert verdict.quantizers[0].best is Outcome.ABOVE
+    assert "another configuration of the grid gains" in verdict.lead
+    assert "no rescue" not in verdict.lead
+
+
+def test_the_best_of_the_grid_saves_at_least_as_much_as_the_headline(make: Factory) -> None:
+    part = judge(_with_a_gaining_point(make(margins=(-0.05,)), budget=0.01)).quantizers[0]
+    assert part.best is not Outcome.ABOVE
