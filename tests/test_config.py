@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lraee.config import ConfigError, fingerprint, load_config
+from lraee.config import Config, ConfigError, fingerprint, load_config
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = [ROOT / "config.yaml", *sorted((ROOT / "workflow" / "presets").glob("*.yaml"))]
@@ -281,3 +281,8 @@ def test_reading_the_configuration_imports_no_heavy_library():
         " & set(sys.modules)))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == ""
+
+
+def test_the_json_schema_in_the_repository_is_up_to_date():
+    path = Path(__file__).parents[1] / "workflow/schemas/config.schema.json"
+    assert json.loads(path.read_text(encoding="utf-8")) == Config.model_json_schema(), "run `make schema`"

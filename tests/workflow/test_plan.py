@@ -7,10 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lraee.data.manifest import SPLITS
 from lraee.io import read_table, write_table
 
 ENDING = {"collect_tables", "report"}
 SCORED = ("gate", "select", "test")
+MANIFESTS = {f"manifest:{split}" for split in SPLITS}
 
 
 def jobs_of(quantizer):
@@ -41,7 +43,18 @@ def test_a_finished_run_that_was_moved_has_nothing_to_do(unbroken):
 def test_a_fresh_checkout_plans_every_job_once(fresh, tiny):
     fresh.configure(tiny)
     fp32 = {f"extract_features:fp32:{split}" for split in ("fit", *SCORED)} | {"fit_heads:fp32", "score_exits:fp32"}
-    assert fresh.planned() == jobs_of("w4a4") | jobs_of("dyn") | fp32 | ENDING | {"manifest", "class_embeddings"}
+    assert fresh.planned() == jobs_of("w4a4") | jobs_of("dyn") | fp32 | ENDING | MANIFESTS | {"class_embeddings"}
+
+
+def test_a_larger_test_split_extracts_that_split_alone(finished, tiny):
+    tiny["data"]["splits"]["test"]["images"] *= 2
+    finished.configure(tiny)
+    planned = finished.planned()
+    assert planned & MANIFESTS == {"manifest:test"}
+    assert {job for job in planned if job.startswith("extract_features")} == {
+        f"extract_features:{precision}:test" for precision in ("fp32", "w4a4", "dyn")
+    }
+    assert not {job for job in planned if job.startswith(("calibrate_quantizer", "fit_heads"))}
 
 
 def test_another_number_of_bits_plans_that_quantizer_alone(finished, tiny):
@@ -110,7 +123,7 @@ def test_a_change_in_the_tower_extracts_again(finished):
     planned = finished.planned()
     assert both("calibrate_quantizer", "noise_profile") <= planned
     assert {f"extract_features:fp32:{split}" for split in ("fit", *SCORED)} <= planned
-    assert "manifest" not in planned
+    assert not MANIFESTS & planned
 
 
 def test_a_change_in_the_reports_template_only_renders_again(finished):
@@ -176,7 +189,7 @@ def test_another_experiment_replaces_the_configuration_and_is_not_merged_into_it
     (finished.root / "other.yaml").write_text(json.dumps(tiny), encoding="utf-8")
     planned = finished.planned("--configfile", "other.yaml")
     assert "evaluate:w4a4" in planned
-    assert "manifest" in planned
+    assert planned >= MANIFESTS
     assert not any(":dyn" in job for job in planned)
 
 

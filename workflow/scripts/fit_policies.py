@@ -22,4 +22,6 @@ with logged(snakemake):
         shape=TowerShape(**metadata["shape"]),
         classes=len(metadata["names"]),
     )
+    for arm in fitted.arms:
+        print(f"{arm.precision}: {len(arm.grid)} grid points and {len(arm.ablations)} ablations meet their budget")
     write_json(snakemake.output[0], fitted.model_dump(mode="json"))

@@ -27,6 +27,8 @@ NAME = "shapes-clip"
 CONFIG = Path(__file__).with_name(f"{NAME}.json")
 WEIGHTS = Path(__file__).with_name(f"{NAME}.safetensors")
 TEMPLATES = ("a photo of a {}", "a picture of a {}", "a {}")
+SAVE_EVERY = 200
+"""Steps between checkpoints."""
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
 
@@ -153,7 +155,7 @@ def zero_shot_accuracy(model: Any, pictures: NDArray[np.uint8], names: list[Comp
 
 
 def train(recipe: Recipe, checkpoint: Path, threads: int) -> Any:
-    """Train from scratch or from `checkpoint`, saving there every 200 steps; return the trained open_clip model."""
+    """Train from scratch or on from `checkpoint`, saved every SAVE_EVERY steps; return the trained open_clip model."""
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     open_clip.add_model_config(CONFIG)
@@ -192,7 +194,7 @@ def train(recipe: Recipe, checkpoint: Path, threads: int) -> Any:
         with torch.no_grad():
             model.logit_scale.clamp_(0.0, math.log(100.0))
         progress.update()
-        if (step + 1) % 200 == 0 or step + 1 == recipe.steps:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
             _save(checkpoint, model, optimiser, step + 1, recipe)
             top1 = zero_shot_accuracy(model, validation, held_out)
             progress.write(f"step {step + 1}: loss {loss.item():.3f}, held-out top-1 {100 * top1:.1f} % of 1,440")
