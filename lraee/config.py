@@ -18,6 +18,9 @@ from lraee.registry import ChosenFrom
 from lraee.settings import Name, PositiveInt, Settings
 
 
+_WHOLE = "the configuration"
+
+
 class ConfigError(ValueError):
     """The configuration is refused; the message names the key, its value, and what is allowed."""
 
@@ -97,7 +100,7 @@ def _key(location: tuple[str | int, ...]) -> str:
         is_branch = chosen and part in {*FAMILIES, *SCHEMES, *SOURCES}
         if not is_branch and "[" not in str(part):
             parts.append(str(part))
-    return ".".join(parts) or "the configuration"
+    return ".".join(parts) or _WHOLE
 
 
 def _sentence(key: str, fault: Any) -> tuple[str, str]:
@@ -114,7 +117,8 @@ def _sentence(key: str, fault: Any) -> tuple[str, str]:
             tag = fault["ctx"]["discriminator"].strip("'")
             return f"{key}.{tag} is {given[tag]!r}, but ", f"must be one of {fault['ctx']['expected_tags']}"
         case "value_error":
-            subject = f"{key}: " if isinstance(given, dict) else f"{key} is {given!r}, but "
+            # A check across groups names the key itself.
+            subject = "" if key == _WHOLE else f"{key}: " if isinstance(given, dict) else f"{key} is {given!r}, but "
             return subject, str(fault["ctx"]["error"])
     return f"{key} is {given!r}, but ", f"{fault['msg'][0].lower()}{fault['msg'][1:]}"
 

@@ -23,7 +23,6 @@ class QuantizedLinear(nn.Module):
     """
 
     weight_codes: Tensor
-    output_scale: Tensor
 
     def __init__(self, linear: nn.Linear, recipe: LinearRecipe, state: QuantizerState, name: str) -> None:
         super().__init__()
