@@ -17,7 +17,6 @@ from lraee.quantize.schemes import SCHEMES, Scheme
 from lraee.registry import ChosenFrom
 from lraee.settings import Name, PositiveInt, Settings
 
-
 _WHOLE = "the configuration"
 
 
