@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from lraee.metrics.pruning import pathological_layers
+from lraee.metrics.pruning import inr_by_layer, pathological_layers
 from lraee.names import FP32
 
 PACKAGES = (
@@ -32,8 +32,7 @@ def noise_table(profiles: Sequence[pd.DataFrame], candidates: Sequence[int], kap
     """Join the noise profiles and mark candidates and what the pruning rule drops (by INR on all tokens)."""
     marked = []
     for profile in profiles:
-        inr = profile[profile["tokens"] == "all"].set_index("layer")["inr"]
-        dropped = pathological_layers(inr, candidates, kappa)
+        dropped = pathological_layers(inr_by_layer(profile), candidates, kappa)
         marked.append(
             profile.assign(candidate=profile["layer"].isin(candidates), pathological=profile["layer"].isin(dropped))
         )

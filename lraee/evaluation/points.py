@@ -14,7 +14,7 @@ from lraee.evaluation.fit import Fitted, Static
 from lraee.exits.policies import POLICIES
 from lraee.exits.routing import Outcome, outcome, route
 from lraee.exits.score_table import FINAL, ScoreTable
-from lraee.metrics.compute import exit_costs, linear_macs, static_cost, tower_macs
+from lraee.metrics.compute import exit_costs, full_depth_macs, static_cost
 from lraee.metrics.statistics import compare, paired_mean, quadrants, wilson
 from lraee.models.shape import TowerShape
 
@@ -78,7 +78,7 @@ def full_depth_row(bench: TestBench, select_top1: float) -> Row:
 
 def static_row(bench: TestBench, static: Static) -> Row:
     """Everybody leaves at one layer."""
-    full = tower_macs(bench.shape) + linear_macs(1, bench.shape.embedding, bench.classes)
+    full = full_depth_macs(bench.shape, bench.classes)
     saved = 1.0 - static_cost(bench.shape, bench.classes, static.layer) / full
     row = _identity("static", "static", static.aggregation, static.supervision)
     row |= {"layers": str(static.layer), "select_top1": static.select_top1, "select_saved": saved}

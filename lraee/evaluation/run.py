@@ -17,7 +17,7 @@ from lraee.evaluation.choices import (
 from lraee.evaluation.fit import Arm, Fitted, Static, fit_configurations, static_exits
 from lraee.evaluation.points import TestBench
 from lraee.exits.score_table import ScoreTable
-from lraee.metrics.pruning import pathological_layers
+from lraee.metrics.pruning import inr_by_layer, pathological_layers
 from lraee.models.shape import TowerShape
 from lraee.names import FP32
 from lraee.settings import Settings
@@ -59,8 +59,7 @@ def fit_both_arms(
     `tables` holds the scores gate, select, fp32_gate, fp32_select. Raises ValueError where no thresholds meet the
     headline's budget.
     """
-    inr = noise[noise["tokens"] == "all"].set_index("layer")["inr"]
-    pathological = pathological_layers(inr, exits.candidates, kappa)
+    pathological = pathological_layers(inr_by_layer(noise), exits.candidates, kappa)
     layers = [layer for layer in exits.candidates if layer not in pathological]
     base = headline_configuration(exits.headline, layers)
     variations = ablation_variations(exits.ablations, base, exits.candidates)
@@ -104,7 +103,7 @@ def evaluate_both_arms(
 
     Raises ValueError where the two precisions did not answer the same images.
     """
-    if list(test.samples) != list(fp32_test.samples):
+    if not np.array_equal(test.samples, fp32_test.samples):
         raise ValueError(f"{fitted.quantizer} and {FP32} answered different images of the test split")
     scores = {fitted.quantizer: test, FP32: fp32_test}
     benches = {

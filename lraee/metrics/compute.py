@@ -43,6 +43,11 @@ def tower_macs(shape: TowerShape) -> int:
     return stem_macs(shape) + shape.depth * block_macs(shape) + head_macs(shape)
 
 
+def full_depth_macs(shape: TowerShape, classes: int) -> int:
+    """MACs of the model as it is: the whole tower and the products with the classes."""
+    return tower_macs(shape) + linear_macs(1, shape.embedding, classes)
+
+
 def exit_macs(shape: TowerShape, classes: int, gated: bool) -> int:
     """MACs of evaluating one exit: its two-layer head, the class products, and SAV and gate where it has one."""
     head = linear_macs(1, shape.width, shape.width) + linear_macs(1, shape.width, shape.embedding)
@@ -70,7 +75,7 @@ def exit_costs(shape: TowerShape, classes: int, layers: Sequence[int], gated: bo
     """
     exits = np.arange(1, len(layers) + 1) * exit_macs(shape, classes, gated)
     at_exits = stem_macs(shape) + np.asarray(layers) * block_macs(shape) + exits
-    full = tower_macs(shape) + linear_macs(1, shape.embedding, classes)
+    full = full_depth_macs(shape, classes)
     at_end = full + len(layers) * exit_macs(shape, classes, gated)
     return ExitCosts(np.append(at_exits, at_end).astype(np.float64), float(full))
 

@@ -6,6 +6,11 @@ import numpy as np
 import pandas as pd
 
 
+def inr_by_layer(profile: pd.DataFrame) -> pd.Series:
+    """Pick the INR that the rule looks at from a noise profile: on all tokens, indexed by layer."""
+    return profile[profile["tokens"] == "all"].set_index("layer")["inr"]
+
+
 def pathological_layers(inr: pd.Series, candidates: Sequence[int], kappa: float) -> list[int]:
     """Return the candidates L with INR(L) < kappa * mean INR over the candidates (LRA-EE's pruning rule).
 
