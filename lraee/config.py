@@ -53,7 +53,7 @@ class Config(Settings):
                     f"1 to {depth - 1} (layer {depth} is full depth)"
                 )
         most = 1.0 - min(candidates) / depth
-        budgets = {"exits.headline.budget": [self.exits.headline.budget], "exits.grid.budgets": self.exits.grid.budgets}
+        budgets = {"exits.headline.budget": [self.exits.headline.budget], "exits.grids.budgets": self.exits.budgets()}
         for key, values in budgets.items():
             for value in values:
                 if value > most:

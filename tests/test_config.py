@@ -50,6 +50,18 @@ QUANTIZER, EXITS, SPLITS = ("quantizers", "w4a4"), ("exits",), ("data", "splits"
 
 # path to set, value, and what the message must name: the key, the value, and what is allowed.
 REFUSED = {
+    "risk rule where a budget is spent": (
+        (*EXITS, "grids", 0, "threshold_rules"), ["risk-disagreement"],
+        ["exits.grids.0.threshold_rules", "risk-disagreement", "global, layer-adaptive"],
+    ),
+    "budget rule where a risk is kept": (
+        (*EXITS, "risk", "rules"), ["global"], ["exits.risk.rules", "global", "risk-accuracy-gap, risk-disagreement"],
+    ),
+    "risk that may always be exceeded": ((*EXITS, "risk", "delta"), 1.0, ["exits.risk.delta is 1.0", "less than 1"]),
+    "no seed": ((*EXITS, "seeds"), 0, ["exits.seeds is 0", "1"]),
+    "unknown SAV normalisation": ((*EXITS, "sensitivity", "sav"), ["root-sav"], ["exits.sensitivity.sav", "'log-sav'"]),
+    "temperature zero": ((*EXITS, "sensitivity", "temperatures"), [0.0], ["exits.sensitivity.temperatures", "0.0"]),
+    "pruning factor above one": ((*EXITS, "sensitivity", "kappas"), [1.5], ["exits.sensitivity.kappas", "1.5"]),
     "misspelt key": (("sed",), 3, ["sed is not a known key", "3"]),
     "misspelt nested key": ((*EXITS, "heads", "epoch"), 3, ["exits.heads.epoch is not a known key", "3"]),
     "misspelt key of a quantizer": ((*QUANTIZER, "weights", "bit"), 3, ["quantizers.w4a4.weights.bit", "known key"]),
@@ -92,7 +104,9 @@ REFUSED = {
     "unknown model family": (("model", "family"), "hf", ["model.family is 'hf'", "open_clip", "timm"]),
     "prompt without a place for the class": (("model", "templates"), ["a photo"], ["model.templates", "a photo"]),
     "unknown policy": ((*EXITS, "headline", "policy"), "pabee", ["exits.headline.policy is 'pabee'", "learned-gate"]),
-    "unknown policy in the grid": ((*EXITS, "grid", "policies"), ["pabee"], ["exits.grid.policies", "pabee", "margin"]),
+    "unknown policy in a grid": (
+        (*EXITS, "grids", 0, "policies"), ["pabee"], ["exits.grids.0.policies", "pabee", "margin"],
+    ),
     "unknown rule": (
         (*EXITS, "headline", "threshold_rule"), "best", ["exits.headline.threshold_rule is 'best'", "global"],
     ),
@@ -101,7 +115,9 @@ REFUSED = {
     ),
     "unknown aggregation": ((*EXITS, "headline", "aggregation"), "max", ["exits.headline.aggregation", "max", "'ssa'"]),
     "budget no threshold meets": ((*EXITS, "headline", "budget"), 0.4, ["exits.headline.budget", "0.4", "0.333"]),
-    "grid budget no threshold meets": ((*EXITS, "grid", "budgets"), [0.1, 0.5], ["exits.grid.budgets", "0.5", "0.333"]),
+    "grid budget no threshold meets": (
+        (*EXITS, "grids", 0, "budgets"), [0.1, 0.5], ["exits.grids.budgets", "0.5", "0.333"],
+    ),
     "negative budget": ((*EXITS, "headline", "budget"), -0.1, ["exits.headline.budget is -0.1", "0"]),
     "a budget of everything": ((*EXITS, "headline", "budget"), 1.0, ["exits.headline.budget is 1.0", "less than 1"]),
     "head missing for the grid": (
@@ -249,7 +265,7 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_keys_or_on_defaults_wri
     [
         (("seed",), 1), (("data", "sources", "shapes", "picture_seed"), 1), (("data", "splits", "fit", "images"), 7201),
         (("quantizers", "w4a4", "weights", "bits"), 5), (("exits", "candidates"), [8, 10, 11]),
-        (("exits", "grid", "budgets"), [0.05, 0.0, 0.10, 0.15, 0.20, 0.25]), (("noise", "kappa"), 0.51),
+        (("exits", "grids", 0, "budgets"), [0.05, 0.0, 0.10, 0.15, 0.20, 0.25]), (("noise", "kappa"), 0.51),
     ],
 )  # fmt: skip
 def test_the_fingerprint_changes_with_every_setting(path, value):

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from lraee.metrics.pruning import inr_by_layer, pathological_layers
+from lraee.metrics.statistics import holm
 from lraee.names import FP32
 
 PACKAGES = (
@@ -69,6 +70,21 @@ def quantizer_table(measured: pd.DataFrame, headers: dict[str, dict[str, Any]]) 
     table[compared] = table[compared].astype(float)
     table.loc[table["quantizer"] == FP32, compared] = float("nan")
     return table
+
+
+def corrected(points: pd.DataFrame) -> pd.DataFrame:
+    """Add McNemar's p-values corrected by Holm over all routed and static points of the experiment, both arms.
+
+    An FP32 control with the same exit layers stands beside several quantizers: the same comparison counts once.
+    """
+    compared = ~points["study"].isin(["full-depth", "bound"])
+    arm = points["quantizer"].where(points["precision"] != FP32, FP32)
+    same = ["policy", "aggregation", "supervision", "full_depth_head", "gate_features", "layers", "threshold_rule",
+            "budget", "risk", "thresholds"]  # fmt: skip
+    family = points.assign(arm=arm)[compared].groupby(["arm", *same], dropna=False, sort=False).ngroup()
+    once = ~family.duplicated()
+    adjusted = pd.Series(holm(points.loc[family.index[once], "mcnemar_p"].to_numpy()), index=family[once])
+    return points.assign(mcnemar_p_holm=family.map(adjusted).reindex(points.index))
 
 
 def provenance(config: dict[str, Any], root: Path) -> dict[str, Any]:

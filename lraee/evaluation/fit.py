@@ -1,16 +1,21 @@
 """Fit configurations: gates on `gate`, thresholds on `select`. The test split has no way in here."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from lraee.evaluation.choices import Configuration
 from lraee.exits.policies import POLICIES
-from lraee.exits.score_table import ExitScores, ScoreTable
-from lraee.exits.thresholds import RULES, Surface, ThresholdGrid, surface
-from lraee.metrics.compute import exit_costs
+from lraee.exits.routing import answers, outcome, route
+from lraee.exits.rules import RULES, Demand, Selection
+from lraee.exits.score_table import FINAL, ExitScores, ScoreTable
+from lraee.exits.thresholds import ThresholdGrid
+from lraee.exits.variants import BASE
+from lraee.metrics.compute import ExitCosts, components, exit_costs
 from lraee.models.shape import TowerShape
 from lraee.settings import Settings
 
@@ -35,79 +40,118 @@ class Static(Settings):
     aggregation: str
     supervision: str
     select_top1: float
+    variant: str = BASE
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What fitting needs besides scores: the thresholds' grid, INR by layer, delta of risk rules, and sizes."""
+
+    grid: ThresholdGrid
+    inr: pd.Series
+    delta: float
+    shape: TowerShape
+    classes: int
 
 
 class Arm:
-    """One precision's `gate` and `select` scores, and the FP32 model's full-depth answers to the same images."""
+    """One precision's `gate` and `select` scores by variant, and the FP32 model's full-depth answers to them."""
 
-    def __init__(self, gate: ScoreTable, select: ScoreTable, fp32_gate: ScoreTable, fp32_select: ScoreTable) -> None:
-        self.gate, self.select = gate, select
-        self.fp32 = {"gate": fp32_gate.final_prediction, "select": fp32_select.final_prediction}
+    def __init__(
+        self,
+        gate: Mapping[str, ScoreTable],
+        select: Mapping[str, ScoreTable],
+        fp32_gate: Mapping[str, ScoreTable],
+        fp32_select: Mapping[str, ScoreTable],
+    ) -> None:
+        self._own = {"gate": gate, "select": select}
+        self._fp32 = {"gate": fp32_gate, "select": fp32_select}
 
-    def truth(self, split: str, supervision: str) -> NDArray[np.int32]:
+    def scores(self, split: str, c: Configuration) -> ExitScores:
+        """Return a configuration's exits on a split."""
+        return self._own[split][c.variant].at(c.aggregation, c.supervision, c.layers, c.final)
+
+    def table(self, split: str, variant: str) -> ScoreTable:
+        """Return all scores of a variant on a split."""
+        return self._own[split][variant]
+
+    def truth(self, split: str, c: Configuration) -> NDArray[np.int32]:
         """Return what counts as right while fitting (n,): the labels, or without labels the FP32 model's answers."""
-        if supervision == "label-free":
-            return self.fp32[split]
-        return self.gate.labels if split == "gate" else self.select.labels
+        if c.supervision == "label-free":
+            return self._fp32[split][c.variant].final_prediction
+        return self._own[split][c.variant].labels
 
 
-def _right(scores: ExitScores, truth: NDArray[np.int32]) -> NDArray[np.bool_]:
-    return np.column_stack([scores.prediction, scores.final_prediction]) == truth[:, None]
+def costs_of(c: Configuration, shape: TowerShape, classes: int) -> ExitCosts:
+    """MACs of leaving at each exit of a configuration."""
+    gate = POLICIES[c.policy].macs(shape, c.gate_features)
+    return exit_costs(components(shape, classes, gate), c.layers, shape.depth, refitted=c.final != FINAL)
 
 
-def fit_configurations(
-    arm: Arm, configurations: Sequence[Configuration], grid: ThresholdGrid, shape: TowerShape, classes: int
-) -> list[Fitted]:
-    """Fit every configuration; those whose budget no thresholds meet are left out.
+def fit_configurations(arm: Arm, configurations: Sequence[Configuration], ground: Ground) -> list[Fitted]:
+    """Fit every configuration; those whose demand no thresholds meet are left out.
 
-    Configurations that differ in rule or budget alone share their gates and their surface of combinations.
+    Configurations that differ in rule, budget or risk alone share their gates and their selection.
     """
     shared: dict[Any, list[Configuration]] = {}
     for c in configurations:
-        shared.setdefault((c.policy, c.aggregation, c.supervision, c.gate_features, c.layers), []).append(c)
+        key = (c.policy, c.aggregation, c.supervision, c.gate_features, c.layers, c.final, c.variant)
+        shared.setdefault(key, []).append(c)
     fitted = []
     for group in shared.values():
-        gates, values, labelled = _surfaces(arm, group[0], grid, shape, classes)
-        full = exit_costs(shape, classes, group[0].layers, POLICIES[group[0].policy].gated).full
-        for configuration in group:
-            steps = RULES[configuration.threshold_rule](values, (1.0 - configuration.budget) * full)
-            if steps is not None:
+        gates, selection = _selection(arm, group[0], ground)
+        on_select = arm.scores("select", group[0])
+        for c in group:
+            demand = Demand(c.budget, c.risk, ground.delta, c.inr_exponent)
+            thresholds = RULES[c.threshold_rule].choose(selection, demand)
+            if thresholds is not None:
+                result = outcome(on_select, route(selection.readiness, thresholds))
                 fitted.append(
                     Fitted(
-                        configuration=configuration,
+                        configuration=c,
                         gates=gates,
-                        thresholds=[float(values.grid[step]) for step in steps],
-                        select_top1=float(labelled.accuracy[steps]),
-                        select_saved=float(1.0 - labelled.cost[steps] / full),
+                        thresholds=list(thresholds),
+                        select_top1=float(result.correct.mean()),
+                        select_saved=float(1.0 - result.shares @ selection.costs / selection.full),
                     )
                 )
     return fitted
 
 
-def _surfaces(
-    arm: Arm, c: Configuration, grid: ThresholdGrid, shape: TowerShape, classes: int
-) -> tuple[list[dict[str, Any]], Surface, Surface]:
-    """Fit the gates; return them, the surface that thresholds are chosen on, and the same by true labels."""
+def _selection(arm: Arm, c: Configuration, ground: Ground) -> tuple[list[dict[str, Any]], Selection]:
+    """Fit the gates; return them, and what thresholds are chosen on."""
     policy = POLICIES[c.policy]
-    on_gate = arm.gate.at(c.aggregation, c.supervision, c.layers)
-    gates = policy.fit(on_gate, _right(on_gate, arm.truth("gate", c.supervision))[:, :-1], c.gate_features)
-    on_select = arm.select.at(c.aggregation, c.supervision, c.layers)
-    readiness = policy.readiness(on_select, gates)
-    costs = exit_costs(shape, classes, c.layers, policy.gated).leaving
-    chosen = surface(readiness, _right(on_select, arm.truth("select", c.supervision)), costs, grid.values)
-    if c.supervision != "label-free":
-        return gates, chosen, chosen
-    return gates, chosen, surface(readiness, _right(on_select, on_select.labels), costs, grid.values)
+    on_gate = arm.scores("gate", c)
+    right = answers(on_gate)[:, :-1] == arm.truth("gate", c)[:, None]
+    gates = policy.fit(on_gate, right, c.gate_features)
+    on_select = arm.scores("select", c)
+    costs = costs_of(c, ground.shape, ground.classes)
+    selection = Selection(
+        readiness=policy.readiness(on_select, gates),
+        right=answers(on_select) == arm.truth("select", c)[:, None],
+        agrees=on_select.prediction == on_select.final_prediction[:, None],
+        costs=costs.leaving,
+        full=costs.full,
+        grid=policy.thresholds(ground.grid, len(c.layers)),
+        inr=ground.inr.loc[list(c.layers)].to_numpy(),
+    )
+    return gates, selection
 
 
-def static_exits(arm: Arm, layers: Sequence[int], heads: Sequence[tuple[str, str]]) -> list[Static]:
-    """Every head on its own, at every layer, with its accuracy on `select`."""
+def static_exits(table: ScoreTable, heads: Sequence[tuple[int, str, str]], variant: str = BASE) -> list[Static]:
+    """Every head (layer, aggregation, supervision) on its own, with its accuracy on `select`, which `table` holds."""
     rows = []
-    for aggregation, supervision in heads:
-        scores = arm.select.at(aggregation, supervision, layers)
-        accuracy = (scores.prediction == scores.labels[:, None]).mean(axis=0)
-        rows += [
-            Static(layer=layer, aggregation=aggregation, supervision=supervision, select_top1=float(accuracy[index]))
-            for index, layer in enumerate(layers)
-        ]
+    for layer, aggregation, supervision in heads:
+        scores = table.at(aggregation, supervision, [layer])
+        accuracy = float((scores.prediction[:, 0] == scores.labels).mean())
+        rows.append(
+            Static(
+                layer=layer, aggregation=aggregation, supervision=supervision, select_top1=accuracy, variant=variant
+            )
+        )  # fmt: skip
     return rows
+
+
+def best_static(statics: Sequence[Static], layers: Collection[int]) -> Static:
+    """The head at one of the layers that is best on `select`, the first of equals."""
+    return max((static for static in statics if static.layer in layers), key=lambda static: static.select_top1)

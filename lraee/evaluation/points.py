@@ -2,128 +2,193 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lraee.evaluation.bench import Row, TestBench, accuracy, difference, measures, signed, spent, spread
 from lraee.evaluation.choices import Configuration, Variation
 from lraee.evaluation.fit import Fitted, Static
 from lraee.exits.policies import POLICIES
-from lraee.exits.routing import Outcome, outcome, route
-from lraee.exits.score_table import FINAL, ScoreTable
-from lraee.metrics.compute import exit_costs, full_depth_macs, static_cost
-from lraee.metrics.statistics import compare, paired_mean, quadrants, wilson
-from lraee.models.shape import TowerShape
+from lraee.exits.routing import Outcome, oracle_place, outcome, random_place
+from lraee.exits.score_table import FINAL
+from lraee.metrics.compute import exit_costs, static_costs
+from lraee.metrics.statistics import Interval, paired_mean
 
-Row = dict[str, Any]
+DEPLOYABLE = ("full-depth", "static", "frontier", "risk", "on-refit")
+"""Studies that a user could choose from; ablations spoil one thing, and bounds are no policies."""
 
-
-@dataclass(frozen=True)
-class TestBench:
-    """One arm's test split: scores, sizes, and the seed of the bootstrap."""
-
-    __test__ = False  # not a test class, whatever pytest makes of the name
-
-    test: ScoreTable
-    shape: TowerShape
-    classes: int
-    seed: int
-
-    @property
-    def full_correct(self) -> NDArray[np.bool_]:
-        """Whether the full-depth answer is right (n,)."""
-        return self.test.final_prediction == self.test.labels
-
-    def routed(self, fitted: Fitted) -> Outcome:
-        """Route the test images through a fitted configuration."""
-        c = fitted.configuration
-        scores = self.test.at(c.aggregation, c.supervision, c.layers)
-        return outcome(scores, route(POLICIES[c.policy].readiness(scores, fitted.gates), fitted.thresholds))
-
-    def static_correct(self, static: Static) -> NDArray[np.bool_]:
-        """Whether a static exit's answer is right (n,)."""
-        scores = self.test.at(static.aggregation, static.supervision, [static.layer])
-        return scores.prediction[:, 0] == scores.labels
-
-
-def _measures(correct: NDArray[np.bool_], full: NDArray[np.bool_], seed: int) -> Row:
-    accuracy = wilson(int(correct.sum()), len(correct))
-    counts = quadrants(correct, full)
-    margin, p = compare(correct, full, seed)
-    return {
-        "n": len(correct), "correct": int(correct.sum()),
-        "top1": accuracy.value, "top1_low": accuracy.low, "top1_high": accuracy.high,
-        "both_right": counts.both_right, "rescue": counts.rescue, "loss": counts.loss, "both_wrong": counts.both_wrong,
-        "margin": margin.value, "margin_low": margin.low, "margin_high": margin.high, "mcnemar_p": p,
-    }  # fmt: skip
+BOUNDS = ("oracle", "random")
 
 
 def _identity(study: str, policy: str, aggregation: str, supervision: str) -> Row:
     return {
-        "study": study, "policy": policy, "aggregation": aggregation, "supervision": supervision, "gate_features": "",
-        "layers": "", "threshold_rule": "", "thresholds": "", "budget": np.nan, "select_top1": np.nan,
-        "select_saved": np.nan, "headline": False,
+        "study": study, "policy": policy, "aggregation": aggregation, "supervision": supervision,
+        "full_depth_head": "own", "gate_features": "", "layers": "", "threshold_rule": "", "thresholds": "",
+        "budget": np.nan, "risk": np.nan, "inr_exponent": 0.0, "select_top1": np.nan, "select_saved": np.nan,
+        "headline": False,
     }  # fmt: skip
 
 
 def full_depth_row(bench: TestBench, select_top1: float) -> Row:
     """The model as it is."""
     row = _identity("full-depth", "none", *FINAL) | {"select_top1": select_top1, "select_saved": 0.0}
-    spent = {"saved": 0.0, "saved_blocks": 0.0, "mean_layer": float(bench.shape.depth)}
-    return row | _measures(bench.full_correct, bench.full_correct, bench.seed) | spent
+    macs, bops = (exit_costs(parts, [], bench.shape.depth) for parts in bench.parts())
+    nowhere_else = np.zeros(len(bench.labels), dtype=np.int64)
+    return (
+        row | measures(bench, bench.full_answer) | spent(nowhere_else, macs, bops, bench.shape.depth, bench.seed)
+    )  # fmt: skip
 
 
 def static_row(bench: TestBench, static: Static) -> Row:
     """Everybody leaves at one layer."""
-    full = full_depth_macs(bench.shape, bench.classes)
-    saved = 1.0 - static_cost(bench.shape, bench.classes, static.layer) / full
+    macs, bops = (static_costs(parts, static.layer, bench.shape.depth) for parts in bench.parts())
     row = _identity("static", "static", static.aggregation, static.supervision)
-    row |= {"layers": str(static.layer), "select_top1": static.select_top1, "select_saved": saved}
-    spent = {"saved": saved, "saved_blocks": 1.0 - static.layer / bench.shape.depth, "mean_layer": float(static.layer)}
-    return row | _measures(bench.static_correct(static), bench.full_correct, bench.seed) | spent
+    row |= {
+        "layers": str(static.layer),
+        "select_top1": static.select_top1,
+        "select_saved": float(1.0 - macs.leaving[0] / macs.full),
+    }
+    everybody = np.zeros(len(bench.labels), dtype=np.int64)
+    answer = bench.static_answer(static)
+    return row | measures(bench, answer) | spent(everybody, macs, bops, bench.shape.depth, bench.seed)
+
+
+def _described(fitted: Fitted) -> Row:
+    c = fitted.configuration
+    return {
+        "full_depth_head": "own" if c.final == FINAL else " ".join(c.final),
+        "gate_features": "+".join(c.gate_features) if POLICIES[c.policy].gated else "",
+        "layers": ",".join(map(str, c.layers)),
+        "threshold_rule": c.threshold_rule,
+        "thresholds": json.dumps([str(t) if np.isinf(t) else round(t, 4) for t in fitted.thresholds]),
+        "budget": np.nan if c.risk is not None else c.budget,
+        "risk": np.nan if c.risk is None else c.risk,
+        "inr_exponent": c.inr_exponent,
+        "select_top1": fitted.select_top1,
+        "select_saved": fitted.select_saved,
+    }
 
 
 def routed_row(bench: TestBench, fitted: Fitted, study: str, headline: bool = False) -> Row:
     """A fitted configuration, routed image by image."""
     c, result = fitted.configuration, bench.routed(fitted)
-    policy = POLICIES[c.policy]
-    ends = np.append(c.layers, bench.shape.depth)
-    mean_layer = float(result.shares @ ends)
-    row = _identity(study, c.policy, c.aggregation, c.supervision) | {
-        "gate_features": "+".join(c.gate_features) if policy.gated else "",
-        "layers": ",".join(map(str, c.layers)),
-        "threshold_rule": c.threshold_rule,
-        "thresholds": json.dumps([str(t) if np.isinf(t) else round(t, 4) for t in fitted.thresholds]),
-        "budget": c.budget,
-        "select_top1": fitted.select_top1,
-        "select_saved": fitted.select_saved,
-        "headline": headline,
-    }
-    costs = exit_costs(bench.shape, bench.classes, c.layers, policy.gated)
-    spent = {
-        "saved": costs.saved(result.shares),
-        "saved_blocks": 1.0 - mean_layer / bench.shape.depth,
-        "mean_layer": mean_layer,
-    }
-    return row | _measures(result.correct, result.full_correct, bench.seed) | spent
+    row = _identity(study, c.policy, c.aggregation, c.supervision) | _described(fitted) | {"headline": headline}
+    used = spent(result.place, *bench.costs(c), bench.shape.depth, bench.seed)
+    return row | measures(bench, result.answer) | used
 
 
-def exit_rows(bench: TestBench, result: Outcome) -> list[Row]:
-    """Who leaves where, how often they are right there, and how often they would have been right at full depth."""
+def bound_rows(bench: TestBench, headline: Fitted) -> list[Row]:
+    """The headline's exits under the oracle (upper bound) and with its exit shares dealt at random (lower bound).
+
+    Random has the headline's compute; the oracle, which needs no gate, is spared that of the gates.
+    """
+    c, scores = headline.configuration, bench.scores(headline.configuration)
+    free = tuple(exit_costs(parts, c.layers, bench.shape.depth) for parts in bench.parts())
+    dealt = random_place(bench.routed(headline).place, bench.seed)
+    rows = []
+    for policy, place, costs in zip(BOUNDS, (oracle_place(scores), dealt), (free, bench.costs(c)), strict=True):
+        row = _identity("bound", policy, c.aggregation, c.supervision) | {"layers": ",".join(map(str, c.layers))}
+        used = spent(place, costs[0], costs[1], bench.shape.depth, bench.seed)
+        rows.append(row | measures(bench, outcome(scores, place).answer) | used)
+    return rows
+
+
+def _auroc(readiness: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """How well readiness tells right from wrong: the area under the ROC curve; NaN where all are alike."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(right, readiness)) if 0 < right.sum() < len(right) else float("nan")
+
+
+def exit_rows(bench: TestBench, fitted: Fitted, result: Outcome) -> list[Row]:
+    """Who leaves where, how often they are right there, and how often they would have been right at full depth.
+
+    `auroc` is of the readiness at an exit for "this exit is right", over all test images.
+    """
+    readiness, scores = bench.readiness(fitted), bench.scores(fitted.configuration)
     rows = []
     for place, layer in enumerate([*result.layers, bench.shape.depth]):
-        here = result.place == place
-        n = int(here.sum())
+        here, is_exit = result.place == place, place < len(result.layers)
+        right = scores.prediction[:, place] == scores.labels if is_exit else result.full_correct
         rows.append(
             {
-                "layer": layer, "n": n, "share": n / len(here),
-                "accuracy_exit": float(result.correct[here].mean()) if n else np.nan,
-                "accuracy_full": float(result.full_correct[here].mean()) if n else np.nan,
+                "layer": layer, "n": int(here.sum()), "share": float(here.mean()),
+                **accuracy("accuracy_exit", result.correct[here]),
+                **accuracy("accuracy_full", result.full_correct[here]),
+                "auroc": _auroc(readiness[:, place], right) if is_exit else np.nan,
             }
         )  # fmt: skip
+    return rows
+
+
+def early_row(bench: TestBench, result: Outcome) -> Row:
+    """All that left early: right at the exit, and the same images forced to full depth; and the rest at full depth."""
+    early = result.place < len(result.layers)
+    return {
+        "n": len(early), "n_early": int(early.sum()), "share": float(early.mean()),
+        **accuracy("accuracy_exit", result.correct[early]), **accuracy("accuracy_full", result.full_correct[early]),
+        **difference(result.correct[early], result.full_correct[early], bench.seed),
+        "n_rest": int((~early).sum()), **accuracy("accuracy_rest", result.correct[~early]),
+    }  # fmt: skip
+
+
+def cost_rows(bench: TestBench, fitted: Fitted, result: Outcome) -> list[Row]:
+    """Where the compute of the model as it is, and of the routed one, goes: MACs and BOPs an image, by component."""
+    depth, exits = bench.shape.depth, len(result.layers)
+    mean_layer = float(result.shares @ np.append(result.layers, depth))
+    met = float(result.shares @ np.append(np.arange(1, exits + 1), exits))
+    at_end = float(result.shares[-1])
+    macs, bops = bench.parts(fitted.configuration)
+    # component: (how often at full depth, how often when routed, which part)
+    uses = [
+        ("patch embedding", 1.0, 1.0, "stem"),
+        ("blocks", depth, mean_layer, "block"),
+        ("exit heads", 0.0, met, "exit_head"),
+        ("gates", 0.0, met, "gate"),
+        ("class products at exits", 0.0, met, "class_products"),
+        ("own head", 1.0, at_end, "own_head"),
+        ("class products at full depth", 1.0, at_end, "class_products"),
+    ]
+    return [
+        {
+            "component": component,
+            "macs_full": full * getattr(macs, part), "macs_routed": routed * getattr(macs, part),
+            "bops_full": full * getattr(bops, part), "bops_routed": routed * getattr(bops, part),
+            "counted_by_paper": part == "block",
+        }
+        for component, full, routed, part in uses
+    ]  # fmt: skip
+
+
+_NO_DIFFERENCE: Row = {"difference": 0.0, "difference_low": np.nan, "difference_high": np.nan, "mcnemar_p": np.nan}
+
+
+def ablation_rows(
+    bench: TestBench,
+    variations: Sequence[Variation],
+    fitted: Mapping[Configuration, Fitted],
+    points: pd.DataFrame,
+    names: Mapping[Configuration, str],
+) -> list[Row]:
+    """Each variation's point, and its paired difference to the base, which is the first row of its axis.
+
+    Variations whose budget no thresholds met are not in `fitted` and have no row.
+    """
+    rows: list[Row] = []
+    base: dict[str, NDArray[np.bool_]] = {}
+    measured = points.set_index("point")
+    for v in variations:
+        if v.configuration not in fitted:
+            continue
+        correct = bench.routed(fitted[v.configuration]).correct
+        is_base = v.axis not in base
+        base.setdefault(v.axis, correct)
+        name = names[v.configuration]
+        row = {"axis": v.axis, "setting": v.setting, "is_base": is_base, "point": name}
+        row |= {column: measured.loc[name, column] for column in ("n", "top1", "top1_low", "top1_high", "saved")}
+        rows.append(row | (_NO_DIFFERENCE if is_base else difference(correct, base[v.axis], bench.seed)))
     return rows
 
 
@@ -133,83 +198,57 @@ ABLATION_COLUMNS = [
 ]  # fmt: skip
 
 
-def ablation_rows(
-    bench: TestBench,
-    variations: Sequence[Variation],
-    fitted: Mapping[Configuration, Fitted],
-    points: Mapping[Configuration, str],
-) -> list[Row]:
-    """Each variation's accuracy and its paired difference to the base, which is the first row of its axis.
+def sensitivity_rows(
+    arm: TestBench, fp32: TestBench, variations: Sequence[Variation], fitted: Mapping[Configuration, Fitted],
+    fp32_fitted: Mapping[Configuration, Fitted],
+) -> list[Row]:  # fmt: skip
+    """Every point of the sensitivity curves in one arm, and what quantization explains of it.
 
-    Variations whose budget no thresholds met are not in `fitted` and have no row.
+    `arm` and `fp32` may be the same: then nothing is attributable.
     """
     rows: list[Row] = []
     base: dict[str, NDArray[np.bool_]] = {}
-    for axis, setting, configuration in ((v.axis, v.setting, v.configuration) for v in variations):
-        if configuration not in fitted:
+    for v in variations:
+        if v.configuration not in fitted or v.configuration not in fp32_fitted:
             continue
-        measured = routed_row(bench, fitted[configuration], "ablation")
-        correct = bench.routed(fitted[configuration]).correct
-        is_base = axis not in base
-        base.setdefault(axis, correct)
-        row = {"axis": axis, "setting": setting, "is_base": is_base, "point": points[configuration]}
-        row |= {name: measured[name] for name in ("n", "top1", "top1_low", "top1_high", "saved")}
-        rows.append(row | (_NO_DIFFERENCE if is_base else _difference(correct, base[axis], bench.seed)))
+        result, control = arm.routed(fitted[v.configuration]), fp32.routed(fp32_fitted[v.configuration])
+        if v.is_base:
+            base[v.axis] = result.correct
+        ours, theirs = signed(result.correct, arm.full_correct), signed(control.correct, fp32.full_correct)
+        explained = paired_mean(ours - theirs, arm.seed) if arm is not fp32 else Interval(np.nan, np.nan, np.nan)
+        compared = not v.is_base and v.axis in base
+        macs, _ = arm.costs(v.configuration)
+        rows.append(
+            {
+                "axis": v.axis, "value": v.setting, "x": np.nan if v.x is None else v.x, "is_base": v.is_base,
+                "point_layers": ",".join(map(str, result.layers)), "n": len(ours), **accuracy("top1", result.correct),
+                "saved": float(1.0 - result.shares @ macs.leaving / macs.full),
+                **spread("margin", paired_mean(ours, arm.seed)), **spread("attributable", explained),
+                **(difference(result.correct, base[v.axis], arm.seed) if compared else _NO_DIFFERENCE),
+            }
+        )  # fmt: skip
     return rows
-
-
-_NO_DIFFERENCE: Row = {"difference": 0.0, "difference_low": np.nan, "difference_high": np.nan, "mcnemar_p": np.nan}
-
-
-def _difference(first: NDArray[np.bool_], second: NDArray[np.bool_], seed: int) -> Row:
-    difference, p = compare(first, second, seed)
-    return {
-        "difference": difference.value, "difference_low": difference.low, "difference_high": difference.high,
-        "mcnemar_p": p,
-    }  # fmt: skip
 
 
 def mark_frontier(points: pd.DataFrame) -> pd.Series:
     """Pareto-optimal points by accuracy and compute saved on the `select` split: never by test results.
 
-    Ablations take no part. A point is kept unless another is at least as good in both and better in one.
+    Only deployable points take part. A point is kept unless another is at least as good in both and better in one.
     """
-    eligible = points["study"].isin(["full-depth", "static", "frontier"])
-    accuracy, saved = points["select_top1"].to_numpy(), points["select_saved"].to_numpy()
-    better = (accuracy[None] >= accuracy[:, None]) & (saved[None] >= saved[:, None])
-    better &= (accuracy[None] > accuracy[:, None]) | (saved[None] > saved[:, None])
+    eligible = points["study"].isin(DEPLOYABLE)
+    accuracy_, saved = points["select_top1"].to_numpy(), points["select_saved"].to_numpy()
+    better = (accuracy_[None] >= accuracy_[:, None]) & (saved[None] >= saved[:, None])
+    better &= (accuracy_[None] > accuracy_[:, None]) | (saved[None] > saved[:, None])
     dominated = (better & eligible.to_numpy()[None]).any(axis=1)
     return eligible & pd.Series(~dominated, index=points.index)
 
 
-def attribution_row(arm: TestBench, fp32: TestBench, fitted: Fitted, fp32_fitted: Fitted, refit: Static) -> Row:
-    """How much of the headline's rescue margin quantization explains: the arm's margin minus the FP32 control's.
-
-    `refit` is the best head refitted at full depth on the arm's features, chosen on `select`.
-    """
-    routed, control = arm.routed(fitted), fp32.routed(fp32_fitted)
-    ours = routed.correct.astype(np.int64) - routed.full_correct
-    theirs = control.correct.astype(np.int64) - control.full_correct
-    refitted = arm.static_correct(refit)
-    row: Row = {"n": len(ours)}
-    for prefix, interval in (
-        ("margin", paired_mean(ours, arm.seed)),
-        ("fp32_margin", paired_mean(theirs, arm.seed)),
-        ("attributable", paired_mean(ours - theirs, arm.seed)),
-        ("routed_minus_refit", compare(routed.correct, refitted, arm.seed)[0]),
-    ):
-        row |= {prefix: interval.value, f"{prefix}_low": interval.low, f"{prefix}_high": interval.high}
-    label = f"{refit.aggregation} {refit.supervision}"
-    return row | {"best_full_depth_refit": float(refitted.mean()), "best_full_depth_refit_label": label}
-
-
 def quantizer_row(arm: TestBench, fp32: TestBench) -> Row:
     """Full depth under a quantizer against full depth in FP32, with no exit at all: cost and churn."""
-    accuracy = wilson(int(arm.full_correct.sum()), len(arm.full_correct))
-    counts = quadrants(arm.full_correct, fp32.full_correct)
+    changed = signed(arm.full_correct, fp32.full_correct)
     return {
-        "n": len(arm.full_correct), "top1": accuracy.value, "top1_low": accuracy.low, "top1_high": accuracy.high,
-        "agreement": float((arm.test.final_prediction == fp32.test.final_prediction).mean()),
-        "churn_rescue": counts.rescue, "churn_loss": counts.loss,
-        **_difference(arm.full_correct, fp32.full_correct, arm.seed),
+        "n": len(changed), **accuracy("top1", arm.full_correct),
+        "agreement": float((arm.full_answer == fp32.full_answer).mean()),
+        "churn_rescue": int((changed > 0).sum()), "churn_loss": int((changed < 0).sum()),
+        **difference(arm.full_correct, fp32.full_correct, arm.seed),
     }  # fmt: skip

@@ -18,9 +18,11 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from lraee.exits.settings import HeadSettings, Supervision
+from lraee.exits.settings import Aggregation, HeadSettings, Supervision
+from lraee.exits.variants import BASE
 from lraee.features.store import Features
 from lraee.models.tower import ClassEmbeddings
+from lraee.settings import Settings
 
 OBJECTIVES: dict[Supervision, tuple[float, float]] = {
     "distilled": (1.0, 1.0),
@@ -31,16 +33,34 @@ OBJECTIVES: dict[Supervision, tuple[float, float]] = {
 
 
 class HeadKey(NamedTuple):
-    """Which head: the layer it reads, what it reads there, and what it was taught."""
+    """Which head: the variant it belongs to, the layer it reads, what it reads there, and what it was taught."""
 
+    variant: str
     layer: int
     aggregation: str
     supervision: str
 
 
-def head_keys(layers: Sequence[int], settings: HeadSettings) -> list[HeadKey]:
-    """Every head of a precision, in the order in which the stacked parameters hold them."""
-    return [HeadKey(*key) for key in product(layers, settings.aggregations, settings.supervisions)]
+class HeadPlan(Settings):
+    """Which heads a run fits: the layers of exits (`candidates`), `depth`, and the headline's kind of head.
+
+    `base` has every kind of head at the candidates and at full depth, and the headline's supervision at every layer.
+    Other variants have the headline's kind at the candidates, and every aggregation of its supervision at full depth.
+    """
+
+    candidates: tuple[int, ...]
+    depth: int
+    aggregation: Aggregation
+    supervision: Supervision
+
+    def keys(self, settings: HeadSettings, variant: str) -> list[HeadKey]:
+        """The heads of a variant, in the order in which the stacked parameters hold them."""
+        every, exits = range(1, self.depth + 1), (*self.candidates, self.depth)
+        if variant == BASE:
+            kinds = product(every, settings.aggregations, settings.supervisions)
+            return [HeadKey(BASE, *k) for k in kinds if k[0] in exits or k[2] == self.supervision]
+        at_exits = [HeadKey(variant, layer, self.aggregation, self.supervision) for layer in self.candidates]
+        return at_exits + [HeadKey(variant, self.depth, a, self.supervision) for a in settings.aggregations]
 
 
 @dataclass(frozen=True)
@@ -56,6 +76,21 @@ class Heads:
         x = functional.layer_norm(inputs, inputs.shape[-1:]) * p["norm"][0] + p["norm"][1]
         hidden = functional.gelu(torch.baddbmm(p["b1"], x, p["w1"]))
         return torch.baddbmm(p["b2"], hidden, p["w2"])
+
+    def only(self, keys: Sequence[HeadKey]) -> "Heads":
+        """Pick some of the heads; ValueError where one is missing."""
+        places = torch.tensor([self.keys.index(key) for key in keys])
+        picked = {name: p.index_select(1 if name == "norm" else 0, places) for name, p in self.parameters.items()}
+        return Heads(list(keys), picked)
+
+
+def stacked(parts: Sequence[Heads]) -> Heads:
+    """Put several stacks of heads into one."""
+    names = parts[0].parameters
+    together = {
+        name: torch.cat([part.parameters[name] for part in parts], dim=1 if name == "norm" else 0) for name in names
+    }
+    return Heads([key for part in parts for key in part.keys], together)
 
 
 def initial_heads(keys: list[HeadKey], width: int, embedding: int, seed: int) -> Heads:
@@ -83,29 +118,31 @@ def head_inputs(
 
 def fit_heads(
     features: Features,
-    targets: np.ndarray,
-    layers: Sequence[int],
+    targets: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    keys: list[HeadKey],
     classes: ClassEmbeddings,
     settings: HeadSettings,
     seed: int,
 ) -> Heads:
-    """Train every head on the `fit` split.
+    """Train heads on some rows of the development images.
 
-    `features` are the precision's own, `targets` (n, e) the FP32 model's final embeddings of the same images.
+    `features` are the precision's own, of every layer 1..depth; `targets` (n, e) the FP32 model's final embeddings of
+    the same images.
     """
-    keys = head_keys(layers, settings)
     heads = initial_heads(keys, features.cls.shape[-1], targets.shape[1], seed)
     for parameter in heads.parameters.values():
         parameter.requires_grad_(True)
-    optimiser = torch.optim.Adam(heads.parameters.values(), lr=settings.learning_rate)
+    optimiser = torch.optim.Adam(heads.parameters.values(), lr=settings.learning_rate, fused=True)
     weights = torch.tensor([OBJECTIVES[key.supervision] for key in keys])  # type: ignore[index]
     goal, labels = torch.from_numpy(targets), torch.from_numpy(features.labels)
-    for epoch in tqdm(range(settings.epochs), desc=f"{len(keys)} heads", unit="epoch"):
-        order = np.random.default_rng((seed, epoch)).permutation(len(labels))
+    layers = range(1, features.cls.shape[1] + 1)
+    for epoch in tqdm(range(settings.epochs), desc=f"{len(keys)} heads of {keys[0].variant}", unit="epoch"):
+        order = rows[np.random.default_rng((seed, epoch)).permutation(len(rows))]
         for start in range(0, len(order), settings.batch):
-            rows = order[start : start + settings.batch]
-            inputs = head_inputs(features, keys, layers, rows)
-            losses = _losses(heads, inputs, labels[rows], goal[rows], classes)
+            batch = order[start : start + settings.batch]
+            inputs = head_inputs(features, keys, layers, batch)
+            losses = _losses(heads, inputs, labels[batch], goal[batch], classes)
             (losses * weights).sum().backward()
             optimiser.step()
             optimiser.zero_grad()

@@ -1,10 +1,10 @@
 """The score table: what every exit answers, and how sure it is.
 
-It is long: one row an image and exit, with the columns of COLUMNS. The model's own full-depth answer is the exit with
-aggregation "final" and supervision "own".
+It is long: one row a variant of the heads, image and exit, with the columns of COLUMNS. The model's own full-depth
+answer is the exit with aggregation "final" and supervision "own".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-COLUMNS = (
-    "sample", "label", "aggregation", "supervision", "layer", "prediction", "confidence", "margin", "entropy", "sav",
-)  # fmt: skip
+KEYS = ("variant", "aggregation", "supervision", "layer")
+SIGNALS = ("confidence", "margin", "entropy", "certainty", "sav", "energy")
+COLUMNS = (*KEYS, "sample", "label", "prediction", *SIGNALS)
 FINAL = ("final", "own")
 
 
@@ -22,7 +22,9 @@ FINAL = ("final", "own")
 class ExitScores:
     """Scores of n images at E exits of one aggregation and supervision, and at full depth.
 
-    prediction, confidence, margin, entropy, sav: (n, E). labels, final_prediction: (n,). layers: 1..depth, ascending.
+    prediction and the signals confidence, margin, entropy, certainty, sav, energy: (n, E). labels, final_prediction:
+    (n,). layers: 1..depth, ascending. certainty is a ridge regression's estimate, from the vector that the head reads,
+    that the exit is right; energy is the squared length of the patch tokens' mean.
     """
 
     layers: tuple[int, ...]
@@ -32,35 +34,53 @@ class ExitScores:
     confidence: NDArray[np.float32]
     margin: NDArray[np.float32]
     entropy: NDArray[np.float32]
+    certainty: NDArray[np.float32]
     sav: NDArray[np.float32]
+    energy: NDArray[np.float32]
     final_prediction: NDArray[np.int32]
 
-    def signals(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Stack the named signals: (n, E, len(names))."""
-        return np.stack([getattr(self, name) for name in names], axis=-1)
+    def signals(self, names: Sequence[str]) -> NDArray[np.floating]:
+        """Stack the named signals, or what is derived from them: (n, E, len(names))."""
+        return np.stack([_DERIVED[name](self) if name in _DERIVED else getattr(self, name) for name in names], axis=-1)
+
+
+_TINY = np.float32(np.finfo(np.float32).tiny)
+_DERIVED: dict[str, Callable[[ExitScores], NDArray[np.floating]]] = {
+    "log-sav": lambda scores: np.log(np.maximum(scores.sav, _TINY)),
+    "relative-sav": lambda scores: scores.sav / np.maximum(scores.energy, _TINY),
+}
 
 
 class ScoreTable:
-    """Looks exits up in a long score table, whose rows are whole blocks of one exit each, samples in one order."""
+    """Looks exits of one variant up in a long score table, whose rows are whole blocks of one exit each.
 
-    def __init__(self, frame: pd.DataFrame) -> None:
-        grouped = frame.groupby(["aggregation", "supervision", "layer"], observed=True, sort=False)
-        self._exits = dict(iter(grouped))
-        self._final = next(block for key, block in self._exits.items() if key[:2] == FINAL)
-        self.samples = self._final["sample"].to_numpy()
-        if any(not np.array_equal(block["sample"].to_numpy(), self.samples) for block in self._exits.values()):
+    Every block of a variant holds the same samples in one order; ValueError where one does not.
+    """
+
+    def __init__(self, blocks: dict[tuple[str, str, int], pd.DataFrame]) -> None:
+        self._exits = blocks
+        (self.depth,) = (layer for *head, layer in blocks if tuple(head) == FINAL)
+        self._own = blocks[(*FINAL, self.depth)]
+        self.samples = self._own["sample"].to_numpy()
+        if any(not np.array_equal(block["sample"].to_numpy(), self.samples) for block in blocks.values()):
             raise ValueError("the score table does not hold every image at every exit")
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        return self._final["label"].to_numpy()
+        return self._own["label"].to_numpy()
 
     @property
     def final_prediction(self) -> NDArray[np.int32]:
-        return self._final["prediction"].to_numpy()
+        """The model's own full-depth answers (n,)."""
+        return self._own["prediction"].to_numpy()
 
-    def at(self, aggregation: str, supervision: str, layers: Sequence[int]) -> ExitScores:
-        """Pick exits; KeyError where a head was not fitted."""
+    def at(
+        self, aggregation: str, supervision: str, layers: Sequence[int], final: tuple[str, str] = FINAL
+    ) -> ExitScores:
+        """Pick exits, and the head (aggregation, supervision) that answers at full depth.
+
+        KeyError where a head was not fitted.
+        """
         blocks = [self._exits[(aggregation, supervision, layer)] for layer in layers]
 
         def column(name: str) -> NDArray[Any]:
@@ -71,9 +91,14 @@ class ScoreTable:
             samples=self.samples,
             labels=self.labels,
             prediction=column("prediction"),
-            confidence=column("confidence"),
-            margin=column("margin"),
-            entropy=column("entropy"),
-            sav=column("sav"),
-            final_prediction=self.final_prediction,
+            final_prediction=self._exits[(*final, self.depth)]["prediction"].to_numpy(),
+            **{name: column(name) for name in SIGNALS},
         )
+
+
+def score_tables(frame: pd.DataFrame) -> dict[str, ScoreTable]:
+    """Split a long score table into one a variant."""
+    blocks: dict[str, dict[tuple[str, str, int], pd.DataFrame]] = {}
+    for (variant, *head), block in frame.groupby(list(KEYS), observed=True, sort=False):
+        blocks.setdefault(str(variant), {})[tuple(head)] = block  # type: ignore[index]
+    return {variant: ScoreTable(exits) for variant, exits in blocks.items()}

@@ -1,4 +1,4 @@
-"""Choosing thresholds on the `select` split, all combinations at once.
+"""What thresholds on the `select` split give: every combination of a grid at once, or a path of them.
 
 Every exit has a grid of thresholds. Where an image leaves depends only on which grid steps its readiness passes, so a
 histogram over those steps, one axis an exit, holds all that any combination of thresholds needs. Prefix sums turn it
@@ -6,7 +6,6 @@ into the accuracy and the cost of *every* combination: exact, and once the histo
 of images.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,21 +91,29 @@ def _leaving(
     return histogram.reshape(histogram.shape + (1,) * (exits - axes))
 
 
-def layer_adaptive(values: Surface, max_cost: float) -> tuple[int, ...] | None:
-    """One threshold an exit, jointly best."""
-    flat = _best(values.accuracy.ravel(), values.cost.ravel(), max_cost)
-    return None if flat is None else tuple(int(i) for i in np.unravel_index(flat, values.cost.shape))
+def tally(
+    readiness: NDArray[np.float64], marked: NDArray[np.bool_], thresholds: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Count the marked images at each place, along a path of thresholds.
+
+    readiness: (n, E). marked: (n, E + 1), at each exit and at full depth. thresholds: (G, E), each column ascending.
+    Returns (G, E + 1). The whole path costs one sort-free pass over the images, however many steps it has.
+    """
+    steps, exits = thresholds.shape
+    # As in `surface`, an image leaves at step i of an exit exactly when i < level; so exit e is its place from the
+    # highest level of the exits before e up to, not including, the highest with e.
+    levels = [np.searchsorted(thresholds[:, e], readiness[:, e], side="left") for e in range(exits)]
+    reached = np.maximum.accumulate(np.column_stack(levels), axis=1)
+    bounds = np.pad(reached, ((0, 0), (1, 1)), constant_values=((0, 0), (0, steps)))
+    counts = np.empty((steps, exits + 1), dtype=np.int64)
+    for place in range(exits + 1):
+        enters, leaves = (bounds[marked[:, place], side] for side in (place, place + 1))
+        changes = np.bincount(enters, minlength=steps + 1) - np.bincount(leaves, minlength=steps + 1)
+        counts[:, place] = np.cumsum(changes)[:steps]
+    return counts
 
 
-def global_threshold(values: Surface, max_cost: float) -> tuple[int, ...] | None:
-    """One threshold for all exits."""
-    exits = values.cost.ndim
-    diagonal = (np.arange(len(values.grid)),) * exits
-    best = _best(values.accuracy[diagonal], values.cost[diagonal], max_cost)
-    return None if best is None else (best,) * exits
-
-
-def _best(accuracy: NDArray[np.float64], cost: NDArray[np.float64], max_cost: float) -> int | None:
+def best_within(accuracy: NDArray[np.float64], cost: NDArray[np.float64], max_cost: float) -> int | None:
     """The most accurate combination within the budget, the cheapest of equals; None where none is within it."""
     # Sums of integers and of costs carry rounding of about 1e-12; equal operating points must compare as equal.
     allowed = np.flatnonzero(cost <= max_cost * (1.0 + 1e-9))
@@ -114,10 +121,3 @@ def _best(accuracy: NDArray[np.float64], cost: NDArray[np.float64], max_cost: fl
         return None
     ties = allowed[accuracy[allowed] >= accuracy[allowed].max() - 1e-9]
     return int(ties[cost[ties].argmin()])
-
-
-RULES: dict[str, Callable[[Surface, float], tuple[int, ...] | None]] = {
-    "layer-adaptive": layer_adaptive,
-    "global": global_threshold,
-}
-"""A rule picks a combination of grid steps within a cost budget, or None."""

@@ -138,7 +138,11 @@ def _matrix(table: pa.Table, column: str) -> NDArray[np.float32]:
     return flat.reshape(len(chunk), -1).astype(np.float32)
 
 
+def concatenate(parts: Sequence[Features]) -> Features:
+    """Put several parts with the same layers below each other."""
+    return Features(*(np.concatenate([getattr(part, name) for part in parts]) for name in Features.__annotations__))
+
+
 def read_features(path: str | Path, identity: str, layers: Sequence[int]) -> Features:
     """Read the chosen layers of a whole split; raises as iterate_features."""
-    parts = list(iterate_features(path, identity, layers))
-    return Features(*(np.concatenate([getattr(part, name) for part in parts]) for name in Features.__annotations__))
+    return concatenate(list(iterate_features(path, identity, layers)))

@@ -1,7 +1,8 @@
-"""Compute in closed form: multiply-accumulates (MACs) per image.
+"""Compute in closed form: multiply-accumulates (MACs) and bit operations (BOPs) per image.
 
 torch's FlopCounterMode misses the fused attention path and every INT8 kernel, so costs are counted from the shapes;
-the tests check them against that counter on an FP32 tower with plain attention.
+the tests check them against that counter on an FP32 tower with plain attention. BOPs are MACs times the bits of both
+factors (APQ/MAQEE count sum_l MACs_l b_l^2 over the executed blocks); what a quantizer leaves alone counts 32 x 32.
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,7 @@ from numpy.typing import NDArray
 
 from lraee.models.shape import TowerShape
 
-SCALARS_PER_GATE = 3
-"""Confidence, margin and SAV: one product each in a gate."""
+FLOAT_BITS = 32
 
 
 def linear_macs(rows: int, inputs: int, outputs: int) -> int:
@@ -43,43 +43,82 @@ def tower_macs(shape: TowerShape) -> int:
     return stem_macs(shape) + shape.depth * block_macs(shape) + head_macs(shape)
 
 
-def full_depth_macs(shape: TowerShape, classes: int) -> int:
-    """MACs of the model as it is: the whole tower and the products with the classes."""
-    return tower_macs(shape) + linear_macs(1, shape.embedding, classes)
+def head_exit_macs(shape: TowerShape) -> int:
+    """MACs of an exit's two-layer head, without the class products."""
+    return linear_macs(1, shape.width, shape.width) + linear_macs(1, shape.width, shape.embedding)
 
 
-def exit_macs(shape: TowerShape, classes: int, gated: bool) -> int:
-    """MACs of evaluating one exit: its two-layer head, the class products, and SAV and gate where it has one."""
-    head = linear_macs(1, shape.width, shape.width) + linear_macs(1, shape.width, shape.embedding)
-    gate = (shape.tokens - 1) * shape.width + SCALARS_PER_GATE if gated else 0
-    return head + linear_macs(1, shape.embedding, classes) + gate
+@dataclass(frozen=True)
+class Components:
+    """Cost of each part for one image, in one unit (MACs or BOPs); `block` is one block, `gate` what a policy adds."""
+
+    stem: float
+    block: float
+    own_head: float
+    exit_head: float
+    class_products: float
+    gate: float
+
+    def times(self, block: float, rest: float) -> "Components":
+        """Scale the blocks by one factor and everything else by another."""
+        others = (self.own_head, self.exit_head, self.class_products, self.gate)
+        return Components(self.stem * rest, self.block * block, *(part * rest for part in others))
+
+
+def components(shape: TowerShape, classes: int, gate: int) -> Components:
+    """MACs of each part; `gate` is what the exit policy adds at every exit (Policy.macs)."""
+    products = linear_macs(1, shape.embedding, classes)
+    parts = (stem_macs(shape), block_macs(shape), head_macs(shape), head_exit_macs(shape), products, gate)
+    return Components(*map(float, parts))
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Bits of the quantized factors, and the share of the vision tower's MACs that they reach (all in the blocks)."""
+
+    weights: int = FLOAT_BITS
+    activations: int = FLOAT_BITS
+    covered_macs: float = 0.0
+
+
+def bit_operations(macs: Components, shape: TowerShape, bits: Bits) -> Components:
+    """Turn MACs into BOPs: in the blocks by the covered share, everywhere else 32 x 32."""
+    full = float(FLOAT_BITS**2)
+    covered = bits.covered_macs * tower_macs(shape) / (shape.depth * block_macs(shape))
+    return macs.times(covered * bits.weights * bits.activations + (1.0 - covered) * full, full)
 
 
 @dataclass(frozen=True)
 class ExitCosts:
-    """MACs of leaving at each of a policy's exits and, last, at full depth; and of full depth with no exits at all."""
+    """Cost of leaving at each of a policy's exits and, last, at full depth; and of the model as it is, with no exits.
+
+    `blocks` and `full_blocks` are the same for the executed blocks alone.
+    """
 
     leaving: NDArray[np.float64]
     full: float
-
-    def saved(self, shares: NDArray[np.float64]) -> float:
-        """Share of the MACs saved, when `shares` of the images leave at each place; negative if overhead wins."""
-        return float(1.0 - shares @ self.leaving / self.full)
+    blocks: NDArray[np.float64]
+    full_blocks: float
 
 
-def exit_costs(shape: TowerShape, classes: int, layers: Sequence[int], gated: bool) -> ExitCosts:
+def exit_costs(parts: Components, layers: Sequence[int], depth: int, refitted: bool = False) -> ExitCosts:
     """Cost of leaving at each of `layers` (1..depth, ascending) or at the end.
 
     Whoever reaches an exit has paid for every exit on the way. Counted: stem, blocks, all heads and gates met, class
-    products, and at the end the model's own head.
+    products, and at the end the model's own head, or where the full-depth head is `refitted`, a head like an exit's.
     """
-    exits = np.arange(1, len(layers) + 1) * exit_macs(shape, classes, gated)
-    at_exits = stem_macs(shape) + np.asarray(layers) * block_macs(shape) + exits
-    full = full_depth_macs(shape, classes)
-    at_end = full + len(layers) * exit_macs(shape, classes, gated)
-    return ExitCosts(np.append(at_exits, at_end).astype(np.float64), float(full))
+    exit_ = parts.exit_head + parts.class_products + parts.gate
+    met = np.append(np.arange(1, len(layers) + 1), len(layers)) * exit_
+    blocks = np.append(np.asarray(layers), depth) * parts.block
+    leaving = parts.stem + blocks + met
+    leaving[-1] += (parts.exit_head if refitted else parts.own_head) + parts.class_products
+    full = parts.stem + depth * parts.block + parts.own_head + parts.class_products
+    return ExitCosts(leaving, full, blocks, depth * parts.block)
 
 
-def static_cost(shape: TowerShape, classes: int, layer: int) -> float:
-    """MACs of a network that always leaves at `layer`, where it has its only head."""
-    return float(stem_macs(shape) + layer * block_macs(shape) + exit_macs(shape, classes, gated=False))
+def static_costs(parts: Components, layer: int, depth: int) -> ExitCosts:
+    """Cost of a network that always leaves at `layer`, where it has its only head: one place, no gate."""
+    costs = exit_costs(parts, [], depth)
+    blocks = np.array([layer * parts.block])
+    leaving = parts.stem + blocks + parts.exit_head + parts.class_products
+    return ExitCosts(leaving, costs.full, blocks, costs.full_blocks)

@@ -5,6 +5,8 @@ With z_L the FP32 state after block L and e_L = (quantized state) - z_L, over im
     INR(L)  = || E[z_L] ||^2 / Var[e_L]                 Var is the trace of the covariance
     SQNR(L) = 10 log10( E||z_L||^2 / E||e_L||^2 ) dB
     cosine  = E[ cos(z_L, quantized z_L) ]
+    MSE     = E||e_L||^2 / (number of elements)
+    peak    = E[ max |z_L| ], the activation peak, also of the quantized state
 each on [CLS], on the mean of the patch tokens, and on all tokens together.
 """
 
@@ -35,6 +37,8 @@ class Moments:
     cosines: float
     signal: float
     noise: float
+    peak: float
+    peak_quantized: float
     signal_sum: Tensor
     noise_sum: Tensor
 
@@ -42,7 +46,7 @@ class Moments:
     def zero(cls, size: int) -> "Moments":
         """Start for vectors of `size`."""
         zeros = torch.zeros(size, dtype=torch.float64)
-        return cls(0, [], 0.0, 0.0, 0.0, zeros, zeros.clone())
+        return cls(0, [], 0.0, 0.0, 0.0, 0.0, 0.0, zeros, zeros.clone())
 
     def add(self, before: Tensor, clean: Tensor, noisy: Tensor) -> None:
         """Take in B images: z_(L-1), z_L and the quantized z_L, each (B, size)."""
@@ -53,6 +57,8 @@ class Moments:
         self.cosines += float(torch.nn.functional.cosine_similarity(clean, noisy, dim=1).sum())
         self.signal += float(clean.square().sum())
         self.noise += float(error.square().sum())
+        self.peak += float(clean.abs().amax(dim=1).sum())
+        self.peak_quantized += float(noisy.abs().amax(dim=1).sum())
         self.signal_sum += clean.sum(0)
         self.noise_sum += error.sum(0)
 
@@ -71,6 +77,9 @@ class Moments:
                 "inr": float(np.float64((self.signal_sum / self.n).square().sum()) / variance),
                 "sqnr_db": float(10.0 * np.log10(np.float64(self.signal) / self.noise)),
                 "cosine": self.cosines / self.n,
+                "mse": self.noise / (self.n * len(self.noise_sum)),
+                "peak": self.peak / self.n,
+                "peak_quantized": self.peak_quantized / self.n,
             }
 
 

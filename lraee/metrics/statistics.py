@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 CONFIDENCE = 0.95
@@ -28,17 +29,31 @@ def wilson(correct: int, n: int) -> Interval:
     return Interval(correct / n, float(low), float(high))
 
 
-def paired_mean(differences: NDArray[np.integer], seed: int) -> Interval:
-    """Mean of small per-image integers (e.g. routed right minus full-depth right) with a percentile bootstrap interval.
+def bootstrap_means(values: NDArray[np.number], seed: int) -> NDArray[np.float64]:
+    """Return the means of DRAWS resamples of per-image values (n,) that take few distinct values.
 
     Resampling images with replacement draws the counts of each value from a multinomial: the same distribution, at a
     cost that does not grow with n.
     """
-    n = len(differences)
-    values, counts = np.unique(differences, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(n, counts / n, size=DRAWS) @ values / n
-    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(differences.mean()), float(low), float(high))
+    n = len(values)
+    distinct, counts = np.unique(values, return_counts=True)
+    means: NDArray[np.float64] = np.random.default_rng(seed).multinomial(n, counts / n, size=DRAWS) @ distinct / n
+    return means
+
+
+def paired_mean(values: NDArray[np.number], seed: int) -> Interval:
+    """Mean of per-image values (e.g. routed right minus full-depth right) with a percentile bootstrap interval."""
+    low, high = np.quantile(bootstrap_means(values, seed), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Adjust a family of p-values by Holm's step-down method; NaN stays NaN and does not count."""
+    adjusted = np.full(len(p_values), np.nan)
+    known = ~np.isnan(p_values)
+    if known.any():
+        adjusted[known] = multipletests(p_values[known], method="holm")[1]
+    return adjusted
 
 
 def mcnemar_p(rescue: int, loss: int) -> float:

@@ -1,4 +1,4 @@
-"""Figures of differences with intervals: quadrants, attribution, static exits and ablations.
+"""Figures of estimates with intervals, most of them one below the other: from the quadrants to the static exits.
 
 As in ``figures``: pure functions from a tidy frame to a Matplotlib figure, called inside ``style.render_svg``.
 """
@@ -33,6 +33,7 @@ class Dot:
     colour: str
     marker: str
     offset: float = 0.0
+    size: float = 6.0
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ def _signed_axis(axes: Axes, label: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{number(value, 3, True).rstrip('0').rstrip('.')}"))
 
 
-def _dot_rows(axes: Axes, rows: Sequence[DotRow], theme: Theme) -> None:
-    """Draw rows from top to bottom: bold headings, and dots with their intervals in points."""
+def _dot_rows(axes: Axes, rows: Sequence[DotRow], theme: Theme, reference: float = 0.0) -> None:
+    """Draw rows from top to bottom: bold headings, and dots with their intervals, times 100, around a reference."""
     ticks = [index for index, row in enumerate(rows) if row.dots]
-    axes.axvline(0, color=theme.ink, linewidth=1, zorder=1.5)
+    axes.axvline(100 * reference, color=theme.ink, linewidth=1, zorder=1.5)
     axes.grid(axis="y", visible=False)
     for index, row in enumerate(rows):
         if not row.dots:
@@ -64,7 +65,7 @@ def _dot_rows(axes: Axes, rows: Sequence[DotRow], theme: Theme) -> None:
         for dot in row.dots:
             y = index + dot.offset
             axes.plot([100 * dot.low, 100 * dot.high], [y, y], color=dot.colour, linewidth=1.8, zorder=2)
-            axes.plot([100 * dot.value], [y], dot.marker, color=dot.colour, markersize=6, zorder=3)
+            axes.plot([100 * dot.value], [y], dot.marker, color=dot.colour, markersize=dot.size, zorder=3)
     axes.set_yticks(ticks, [short(rows[index].label, 30) for index in ticks])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -107,8 +108,8 @@ def quadrants(headline: pd.DataFrame, theme: Theme) -> Figure:
     figure, axes = _dot_figure(layout, "images whose answer changed (% of all), net in points", theme)
     for index, row in bars:
         colour = theme.arm(row["precision"] == FP32)
-        axes.barh(index, 100 * row["rescue"] / row["n"], height=0.62, color=colour)
-        axes.barh(index, -100 * row["loss"] / row["n"], height=0.62, color=colour, alpha=0.4)
+        axes.barh(index, 100 * row["rescue"] / row["n"], height=0.62, color=colour, linewidth=0)
+        axes.barh(index, -100 * row["loss"] / row["n"], height=0.62, color=colour, alpha=0.4, linewidth=0)
     handles = [
         Line2D([], [], color=theme.muted, linewidth=7, alpha=0.4, label="loss"),
         Line2D([], [], color=theme.muted, linewidth=7, label="rescue"),
@@ -155,6 +156,90 @@ def _ablation_dot(row: Any, theme: Theme) -> Dot:
         if row["is_base"]
         else _dot(row, "difference", colour, marker, offset)
     )
+
+
+def _arm_dot(row: Any, name: str, theme: Theme) -> Dot:
+    """The dot of column ``name`` in the colour, mark and place of its arm."""
+    control = row["precision"] == FP32
+    return _dot(row, name, theme.arm(control), "s" if control else "o", 0.17 if control else -0.17)
+
+
+def factorial(rows: pd.DataFrame, quantizer: str, theme: Theme) -> Figure:
+    """Margin over full depth of every head, supervision and routing, both arms; full depth itself is the line at 0."""
+    layout: list[DotRow] = []
+    kinds = rows[rows["aggregation"].isin(["ssa", "cls"])]
+    for head, group in kinds.groupby("aggregation", sort=False):
+        layout.append(DotRow({"ssa": "head on the patches (SSA)", "cls": "head on [CLS]"}[str(head)]))
+        for role, pair in group.groupby("role", sort=False):
+            label = str(role).split(" ", 1)[1]
+            layout.append(DotRow(label, tuple(_arm_dot(row, "margin", theme) for _, row in pair.iterrows())))
+    figure, _ = _dot_figure(layout, "top-1 minus own full depth (points)", theme, quantizer)
+    figure.legend(handles=_arm_handles(theme), loc="outside lower center", ncols=2)
+    return figure
+
+
+def strong(rows: pd.DataFrame, quantizer: str, theme: Theme) -> Figure:
+    """The routed headline of a quantizer minus the full depth of every other model; colour tells the other's bits."""
+    headings = {"itself": "its own full depth", "no more bits": "others with no more bits",
+                "more bits": "models with more bits"}  # fmt: skip
+    layout: list[DotRow] = []
+    for kind, heading in headings.items():
+        part = rows[rows["comparison"] == kind]
+        layout += [DotRow(heading)] if len(part) else []
+        colour = theme.muted if kind == "more bits" else theme.quantized
+        layout += [
+            DotRow(f"{short(str(row['other']), 20)} ({row['other_bits']})", (_dot(row, "difference", colour, "o"),))
+            for _, row in part.iterrows()
+        ]
+    bits = f" ({rows['bits'].iloc[0]})" if len(rows) else ""
+    return _dot_figure(layout, "routed minus other at full depth (points)", theme, f"{short(quantizer, 26)}{bits}")[0]
+
+
+def refit(table: pd.DataFrame, theme: Theme) -> Figure:
+    """The headline, the best exits and routing on top of the refit, each minus the refitted head, by quantizer."""
+    parts = (("routed_minus_refit", "headline", "o"), ("best_minus_refit", "best exits of the grid", "D"),
+             ("on_refit_minus_refit", "routing on the refit", "s"))  # fmt: skip
+    layout: list[DotRow] = []
+    for _, row in table.iterrows():
+        layout.append(DotRow(str(row["quantizer"])))
+        colours = (theme.quantized, theme.ink, theme.series[0])
+        layout += [
+            DotRow(label, (_dot(row, name, colour, marker),))
+            for (name, label, marker), colour in zip(parts, colours, strict=True)
+            if pd.notna(row[name])
+        ]
+    return _dot_figure(layout, "minus the refitted head at full depth (points)", theme)[0]
+
+
+def seeds(table: pd.DataFrame, theme: Theme) -> Figure:
+    """Every seed as a dot, the first with its bootstrap interval, by quantizer and measure."""
+    parts = (("margin", "margin", theme.quantized), ("fp32_margin", "FP32 margin", theme.control),
+             ("attributable", "attributable", theme.ink),
+             ("routed_minus_refit", "headline minus refit", theme.series[0]))  # fmt: skip
+    layout: list[DotRow] = []
+    for quantizer, group in table.groupby("quantizer", sort=False):
+        layout.append(DotRow(str(quantizer)))
+        first, others = group.iloc[0], group.iloc[1:]
+        for name, label, colour in parts:
+            more = tuple(Dot(value, value, value, colour, "o", 0.2, 3.4) for value in others[name].astype(float))
+            layout.append(DotRow(label, (_dot(first, name, colour, "o", -0.12), *more)))
+    return _dot_figure(layout, "percentage points", theme)[0]
+
+
+def selectivity(rows: pd.DataFrame, theme: Theme) -> Figure:
+    """AUROC of the gate at every exit, both arms, by quantizer; the line at 50 % is a coin."""
+    layout: list[DotRow] = []
+    for quantizer, group in rows.groupby("quantizer", sort=False):
+        layout.append(DotRow(str(quantizer)))
+        for layer, pair in group.groupby("layer"):
+            dots = tuple(_arm_dot(row, "auroc", theme) for _, row in pair.iterrows())
+            layout.append(DotRow(f"exit after {layer}", dots))
+    figure = Figure(figsize=(PANEL_WIDTH, 1.3 + _ROW * len(layout)), layout="constrained")
+    axes = figure.subplots()
+    _dot_rows(axes, layout, theme, reference=0.5)
+    axes.set_xlabel("AUROC (%; a coin has 50)")
+    figure.legend(handles=_arm_handles(theme), loc="outside lower center", ncols=2)
+    return figure
 
 
 def static_limits(static: pd.DataFrame) -> Limits:

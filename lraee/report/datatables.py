@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ import pandas as pd
 
 from lraee.report import wording
 
-SHOWN_ROWS = 400
-"""Rows of one table that are written into the document; its CSV always holds all."""
+SHOWN_ROWS = 100
+"""Rows of one table that are written out in the document; the others are carried packed, see ``DataTable.more``."""
+FILTER_ABOVE = 8
+"""Rows above which a table can be filtered."""
 COLLAPSE_ABOVE = 60
 """Rows above which a table starts out collapsed."""
 OPEN_UP_TO = 20
@@ -69,7 +72,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class DataTable:
-    """A table of the document with its full data as base64 of gzipped CSV."""
+    """A table of the document with its full data as base64 of gzipped CSV.
+
+    ``rows`` are the first ones, which are written out. ``more`` has the cells of all others, by column, as base64 of
+    gzipped JSON (empty where there are none): ``templates/tables.js`` makes rows of them when they are asked for, so
+    that sorting and filtering always act on the whole table while the document stays small.
+    """
 
     id: str
     caption: str
@@ -77,6 +85,7 @@ class DataTable:
     rows: tuple[tuple[Cell, ...], ...]
     total: int
     csv: str
+    more: str = ""
 
     @property
     def collapsed(self) -> bool:
@@ -89,6 +98,11 @@ class DataTable:
         return self.total <= OPEN_UP_TO
 
     @property
+    def filterable(self) -> bool:
+        """Whether the table is long enough for a filter."""
+        return self.total > FILTER_ABOVE
+
+    @property
     def intervals(self) -> bool:
         """Whether any column shows an interval."""
         return any(column.interval for column in self.columns)
@@ -99,7 +113,12 @@ def to_csv(frame: pd.DataFrame) -> str:
     return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
-def _cell(row: dict[str, Any], column: Column) -> Cell:
+def pack(text: str) -> str:
+    """A text as base64 of gzip, the same for the same text; the document's scripts unpack it when it is needed."""
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
+
+
+def cell(row: dict[str, Any], column: Column) -> Cell:
     """Format one value of a row."""
     value = row[column.source]
     if column.kind == "flag":
@@ -111,7 +130,25 @@ def _cell(row: dict[str, Any], column: Column) -> Cell:
     detail = ""
     if column.interval:
         detail = _INTERVALS[column.kind](float(row[f"{column.source}_low"]), float(row[f"{column.source}_high"]))
-    return Cell(_FORMATS[column.kind](number), detail, "" if math.isnan(number) else f"{number:.8g}", True)
+    # JavaScript reads 1e999 as infinity, and "inf" as nothing.
+    key = "" if math.isnan(number) else f"{number:.8g}".replace("inf", "1e999")
+    return Cell(_FORMATS[column.kind](number), detail, key, True)
+
+
+def _packed(rows: Sequence[Sequence[Cell]], columns: Sequence[Column]) -> str:
+    """Cells by column; what is empty or equal to the text throughout is left out."""
+    if not rows:
+        return ""
+    content: list[dict[str, list[str]]] = []
+    for index, column in enumerate(columns):
+        cells = [row[index] for row in rows]
+        part = {"text": [item.text for item in cells]}
+        if column.interval:
+            part["detail"] = [item.detail for item in cells]
+        if column.numeric:
+            part["key"] = [item.key for item in cells]
+        content.append(part)
+    return pack(json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 
 
 def build(table_id: str, caption: str, frame: pd.DataFrame, columns: Sequence[Column]) -> DataTable:
@@ -120,13 +157,14 @@ def build(table_id: str, caption: str, frame: pd.DataFrame, columns: Sequence[Co
     Args:
         table_id: unique anchor in the document, also the name of the downloaded file.
     """
-    records: list[dict[Any, Any]] = frame.head(SHOWN_ROWS).to_dict("records")
-    packed = gzip.compress(to_csv(frame).encode(), compresslevel=9, mtime=0)
+    records: list[dict[Any, Any]] = frame.to_dict("records")
+    rows = tuple(tuple(cell(record, column) for column in columns) for record in records)
     return DataTable(
         id=table_id,
         caption=caption,
         columns=tuple(columns),
-        rows=tuple(tuple(_cell(record, column) for column in columns) for record in records),
+        rows=rows[:SHOWN_ROWS],
         total=len(frame),
-        csv=base64.b64encode(packed).decode(),
+        csv=pack(to_csv(frame)),
+        more=_packed(rows[SHOWN_ROWS:], columns),
     )

@@ -13,6 +13,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from lraee.names import FP32
@@ -20,11 +22,10 @@ from lraee.report.style import PANEL_WIDTH, Theme
 from lraee.report.wording import arm_label, count, significant
 
 Limits = tuple[float, float]
-TRADE_OFF = ("full-depth", "static", "frontier")
-"""Studies whose points take part in the frontier."""
+TRADE_OFF = ("full-depth", "static", "frontier", "risk", "on-refit", "bound")
+"""Studies whose points are drawn beside the frontier: all but ablations."""
 
 _TOKENS = {"all": "all tokens", "cls": "[CLS] token", "patch-mean": "mean of the patches"}
-_CROWD = 400  # points above which the faint cloud becomes an embedded bitmap, to bound the size of the report
 
 
 def short(text: str, width: int = 34) -> str:
@@ -39,15 +40,20 @@ def padded(low: float, high: float, share: float = 0.06) -> Limits:
 
 
 def trade_off(points: pd.DataFrame, quantizer: str, precision: str) -> pd.DataFrame:
-    """The operating points of one arm that take part in the frontier, by compute saved."""
+    """The operating points of one arm that are drawn beside the frontier, by compute saved."""
     keep = (points["quantizer"] == quantizer) & (points["precision"] == precision) & points["study"].isin(TRADE_OFF)
     return points[keep].sort_values(["saved", "point"])
 
 
 def frontier_limits(points: pd.DataFrame) -> tuple[Limits, Limits]:
-    """Limits in percent (compute saved, top-1) that show every frontier and full-depth point of all panels."""
+    """Limits in percent (compute saved, top-1) that show every highlighted point of all panels but those far off.
+
+    Far off are the oracle, and Pareto-optimal static exits that save more than any routed one.
+    """
     rows = points[points["study"].isin(TRADE_OFF)]
-    rows = rows[rows["on_frontier"] | rows["headline"] | (rows["study"] == "full-depth")]
+    special = rows["headline"] | (rows["study"] == "full-depth") | (rows["policy"] == "random")
+    rows = rows[rows["on_frontier"] | special | rows["best_on_refit"]]
+    rows = rows[(rows["study"] != "static") | (rows["saved"] <= rows.loc[rows["study"] != "static", "saved"].max())]
     if rows.empty:
         return (0.0, 1.0), (0.0, 1.0)
     return (
@@ -64,48 +70,97 @@ def errors(rows: pd.DataFrame, name: str) -> np.ndarray[Any, Any]:
     return lengths
 
 
+def dots(axes: Axes, x: pd.Series[Any], y: pd.Series[Any], colour: str, size: float, **look: Any) -> None:
+    """Many equal dots as one path of lines without length and with round ends: a tenth of the markup of marks."""
+    places = np.column_stack([x, y])
+    path = Path(places.repeat(2, axis=0), np.tile([Path.MOVETO, Path.LINETO], len(places)))
+    path.should_simplify = False
+    patch = PathPatch(path, fill=False, edgecolor=colour, linewidth=size, capstyle="round", **look)
+    axes.add_patch(patch)
+    axes.update_datalim(places)
+
+
+def _draw_bounds(axes: Axes, rows: pd.DataFrame, colour: str, theme: Theme) -> None:
+    """Random (cross), oracle (triangle; an arrow at the edge where it lies above the axes), best on a refit (star)."""
+    top = axes.get_ylim()[1]
+    for _, row in rows[rows["policy"].isin(["random", "oracle"]) & (rows["study"] == "bound")].iterrows():
+        x, y = 100 * float(row["saved"]), 100 * float(row["top1"])
+        if row["policy"] == "random":
+            axes.plot([x], [y], "x", color=colour, markersize=7, markeredgewidth=1.8, zorder=5)
+        elif y <= top:
+            axes.plot([x], [y], "^", color=colour, markersize=7, zorder=5)
+        else:
+            axes.annotate("", (x, top), xytext=(0, -16), textcoords="offset points", annotation_clip=False,
+                          arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.4})  # fmt: skip
+    star = rows[rows["best_on_refit"]]
+    axes.plot(100 * star["saved"], 100 * star["top1"], "*", color=colour, markersize=12, markeredgecolor=theme.ink,
+              markeredgewidth=0.8, zorder=6)  # fmt: skip
+
+
 def _draw_arm(axes: Axes, rows: pd.DataFrame, precision: str, theme: Theme) -> None:
-    """One arm of a frontier panel: faint cloud, connected frontier, headline ring and full-depth line."""
+    """One arm of a frontier panel: faint cloud, connected frontier, headline ring, bounds and full-depth line."""
     control = precision == FP32
     colour, marker = theme.arm(control), "s" if control else "o"
-    cloud, best = rows[~rows["on_frontier"]], rows[rows["on_frontier"]]
-    axes.plot(
-        100 * cloud["saved"], 100 * cloud["top1"], marker, color=colour, markersize=3, alpha=0.35,
-        markeredgewidth=0, rasterized=len(cloud) > _CROWD, zorder=2,
-    )  # fmt: skip
+    special = rows["on_frontier"] | rows["best_on_refit"] | (rows["study"] == "bound")
+    cloud, best = rows[~special], rows[rows["on_frontier"]]
+    dots(axes, 100 * cloud["saved"], 100 * cloud["top1"], colour, 2.6, alpha=0.3, zorder=2)
     for value in 100 * rows.loc[rows["study"] == "full-depth", "top1"]:
         axes.axhline(value, color=colour, linestyle=(0, (2, 2)) if control else (0, (5, 2)), linewidth=1.2, zorder=1.5)
     axes.errorbar(
         100 * best["saved"], 100 * best["top1"], yerr=errors(best, "top1"), fmt=f"{marker}-", color=colour,
-        markersize=5.5, elinewidth=1, linewidth=1.4, zorder=3 if control else 4,
+        markersize=4.5, elinewidth=0.8, linewidth=1.4, zorder=3 if control else 4,
     )  # fmt: skip
     ring = rows[rows["headline"]]
     axes.plot(
         100 * ring["saved"], 100 * ring["top1"], marker, color="none", markeredgecolor=theme.ink, markersize=11,
         markeredgewidth=1.4, zorder=5,
     )  # fmt: skip
+    _draw_bounds(axes, rows, colour, theme)
+
+
+def _frontier_handles(theme: Theme) -> list[Line2D]:
+    """Legend of a frontier panel: arms by colour, kinds of points by mark."""
+    kinds = (("best on a refitted head", "*", 10.0), ("random", "x", 7.0), ("oracle (↑: above)", "^", 6.0),
+             ("all others", "o", 3.0))  # fmt: skip
+    return [
+        Line2D([], [], color=theme.quantized, marker="o", label="quantized, Pareto"),
+        Line2D([], [], color=theme.control, marker="s", label="FP32 control, Pareto"),
+        Line2D([], [], color=theme.muted, linestyle="--", label="full depth, no exit"),
+        Line2D(
+            [],
+            [],
+            linestyle="none",
+            color="none",
+            marker="o",
+            markeredgecolor=theme.ink,
+            markersize=9,
+            label="headline",
+        ),
+        *(
+            Line2D([], [], linestyle="none", color=theme.muted, marker=mark, markersize=size, label=label)
+            for label, mark, size in kinds
+        ),
+    ]
 
 
 def frontier(points: pd.DataFrame, quantizer: str, limits: tuple[Limits, Limits], theme: Theme) -> Figure:
-    """Top-1 accuracy against compute saved, the quantized arm over its FP32 control (both in percent)."""
-    figure = Figure(figsize=(PANEL_WIDTH, 4.2), layout="constrained")
+    """Top-1 accuracy against compute saved, the quantized arm over its FP32 control (both in percent).
+
+    ``points`` needs the flag ``best_on_refit`` besides the table's columns.
+    """
+    figure = Figure(figsize=(PANEL_WIDTH, 4.6), layout="constrained")
     axes = figure.subplots()
+    axes.set(xlim=limits[0], ylim=limits[1], xlabel="compute saved (% of all MACs)", ylabel="top-1 accuracy (%)")
     for precision in (FP32, quantizer):
         _draw_arm(axes, trade_off(points, quantizer, precision), precision, theme)
-    axes.set(xlim=limits[0], ylim=limits[1], xlabel="compute saved (% of all MACs)", ylabel="top-1 accuracy (%)")
+    axes.set(xlim=limits[0], ylim=limits[1])
     axes.set_title(short(quantizer))
-    handles = [
-        Line2D([], [], color=theme.quantized, marker="o", label="quantized"),
-        Line2D([], [], color=theme.control, marker="s", label="FP32 control"),
-        Line2D([], [], color=theme.muted, linestyle="--", label="full depth, no exit"),
-        Line2D([], [], color="none", marker="o", markeredgecolor=theme.ink, markersize=9, label="headline"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    figure.legend(handles=_frontier_handles(theme), loc="outside lower center", ncols=2)
     return figure
 
 
 def noise_limits(noise: pd.DataFrame) -> tuple[Limits, Limits]:
-    """Limits shared by all panels: NSR in percent (from 0) and INR (positive, for a log axis)."""
+    """Limits of a panel: NSR in percent (from 0) and INR (positive, for a log axis)."""
     nsr = noise["nsr_high"].fillna(noise["nsr"]).max() if len(noise) else 1.0
     inr = noise.loc[noise["inr"] > 0, "inr"].replace(np.inf, np.nan).dropna()
     low, high = (float(inr.min()), float(inr.max())) if len(inr) else (0.1, 10.0)
@@ -133,8 +188,9 @@ def _mark_pathological(axes: Axes, rows: pd.DataFrame, theme: Theme) -> None:
         )  # fmt: skip
 
 
-def noise(rows: pd.DataFrame, quantizer: str, kappa: float, limits: tuple[Limits, Limits], theme: Theme) -> Figure:
+def noise(rows: pd.DataFrame, quantizer: str, kappa: float, theme: Theme) -> Figure:
     """NSR in percent (top) and INR on a log axis (bottom) by layer, of one quantizer's ``rows``."""
+    limits = noise_limits(rows)
     figure = Figure(figsize=(PANEL_WIDTH, 5.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     known = [token for token in _TOKENS if token in set(rows["tokens"])]
@@ -159,7 +215,7 @@ def _exit_columns(top: Axes, bottom: Axes, rows: pd.DataFrame, precision: str, t
     """One arm of an exit histogram: share per exit above, accuracy there against full depth below."""
     colour = theme.arm(precision == FP32)
     ticks = np.arange(len(rows))
-    top.bar(ticks, 100 * rows["share"], color=colour, width=0.66)
+    top.bar(ticks, 100 * rows["share"], color=colour, width=0.66, linewidth=0)
     for tick, share, n in zip(ticks, rows["share"], rows["n"], strict=True):
         top.annotate(count(n), (tick, 100 * share), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=8)
     bottom.vlines(ticks, 100 * rows["accuracy_full"], 100 * rows["accuracy_exit"], color=theme.muted, linewidth=1)

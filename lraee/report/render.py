@@ -9,32 +9,34 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lraee.io import replacing, write_table
 from lraee.report import content
+from lraee.report.coverage import COMMENTS, coverage
 from lraee.report.datatables import DataTable, to_csv
 from lraee.report.limits import limits
-from lraee.report.style import DARK, LIGHT, render_svg
+from lraee.report.questions import questions
+from lraee.report.sections import blocks, data, sentences
+from lraee.report.style import LIGHT, adaptive, draw_svg
+from lraee.report.summary import summarise
+from lraee.report.svg import smaller
+from lraee.report.symbols import symbols
 from lraee.report.tables import ReportTables, validate
 from lraee.report.verdict import judge
 
 
 @dataclass(frozen=True)
 class Image:
-    """A rendered panel: alternative text and the SVG markup of both appearances."""
+    """A rendered panel: alternative text, the SVG markup (light), and its points packed (may be empty)."""
 
     name: str
     alt: str
     light: str
-    dark: str
+    hover: str = ""
 
     @property
-    def light_uri(self) -> str:
-        """The light SVG as a data URI, which keeps the ids of several SVGs apart."""
-        return _data_uri(self.light)
-
-    @property
-    def dark_uri(self) -> str:
-        """The dark SVG as a data URI."""
-        return _data_uri(self.dark)
+    def uri(self) -> str:
+        """The SVG, dark where the reader's system is, as a data URI, which keeps the ids of several SVGs apart."""
+        return "data:image/svg+xml;base64," + base64.b64encode(adaptive(self.light).encode()).decode()
 
 
 @dataclass(frozen=True)
@@ -47,31 +49,20 @@ class Figure:
     data: DataTable
 
 
-def _data_uri(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+def _image(panel: content.Panel) -> Image:
+    """Draw a panel, and read the places of its points off it."""
+    svg, figure = draw_svg(panel.draw, LIGHT)
+    return Image(panel.name, panel.alt, smaller(svg), panel.hover(figure).packed() if panel.hover else "")
 
 
 def _render(block: content.Block) -> Figure:
-    """Draw every panel of a block in both themes."""
-    images = tuple(
-        Image(panel.name, panel.alt, render_svg(panel.draw, LIGHT), render_svg(panel.draw, DARK))
-        for panel in block.panels
-    )
-    return Figure(block.id, block.caption, images, block.data)
+    """Draw every panel of a block."""
+    return Figure(block.id, block.caption, tuple(map(_image, block.panels)), block.data)
 
 
 def _figures(tables: ReportTables) -> dict[str, Figure]:
     """Every figure of the report by the name that the template uses; one without data is left out."""
-    blocks = {
-        "frontier": (content.frontier, tables.points),
-        "noise": (content.noise, tables.noise),
-        "exits": (content.exits, tables.exits),
-        "quadrants": (content.quadrants, tables.points),
-        "attribution": (content.attribution, tables.attribution),
-        "static": (content.static, tables.points[tables.points["study"] == "static"]),
-        "ablations": (content.ablations, tables.ablations),
-    }
-    return {name: _render(build(tables)) for name, (build, frame) in blocks.items() if not frame.empty}
+    return {name: _render(build(tables)) for name, (build, frame) in blocks(tables).items() if not frame.empty}
 
 
 def _environment() -> Environment:
@@ -90,11 +81,13 @@ def _document(tables: ReportTables, figures: dict[str, Figure]) -> str:
         config=str(provenance.pop("config", "")),
         verdict=judge(tables),
         figures=figures,
-        key_figures=content.key_figures(tables),
-        settled=content.settled(tables),
-        quantizers=content.quantizers(tables),
+        data_of=data(tables),
+        sentences=sentences(tables),
+        questions=questions(tables),
+        paper=coverage(tables),
+        referee=COMMENTS,
+        symbols=symbols(tables),
         limits=limits(tables),
-        skipped=content.skipped(tables),
     )  # fmt: skip
 
 
@@ -108,10 +101,26 @@ def render_report(tables: ReportTables) -> str:
     return _document(tables, _figures(tables))
 
 
-def write_report(folder: Path, tables: ReportTables) -> None:
-    """Write ``report.html``, ``tables/<table>.csv`` and ``figures/<panel>.svg`` (light) into a folder.
+def _write_text(path: Path, text: str) -> None:
+    """Write a text file, the same bytes everywhere, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
 
-    ``report.html`` is written last and moved into place, so that it is either whole or absent.
+
+def _remove_stale(folder: Path, suffixes: tuple[str, ...], made: set[str]) -> None:
+    """Remove what an earlier report wrote into a folder and this one does not make; other files are left alone."""
+    for path in folder.iterdir():
+        if path.suffix in suffixes and path.name not in made:
+            path.unlink()
+
+
+def write_report(folder: Path, tables: ReportTables) -> None:
+    """Publish a report in a folder that then needs nothing else.
+
+    Writes ``tables/<table>.csv`` and ``.parquet``, ``figures/<panel>.svg`` (light), ``summary.json`` (see
+    ``lraee.report.summary``) and ``report.html``. Nothing is touched before everything is rendered; tables and figures
+    that an earlier report left and this one does not have are removed. ``report.html`` comes last and is moved into
+    place, so that it is either whole or absent, and whoever finds it new finds everything beside it new.
 
     Raises:
         ValueError: a table violates its schema; the message names the file and the column(s).
@@ -119,12 +128,19 @@ def write_report(folder: Path, tables: ReportTables) -> None:
     validate(tables)
     figures = _figures(tables)
     html = _document(tables, figures)
+    frames = tables.frames()
+    pictures = {f"{image.name}.svg": image.light for figure in figures.values() for image in figure.images}
+    written = {f"{name}{suffix}" for name in frames for suffix in (".csv", ".parquet")}
+    files = [*(f"tables/{name}" for name in written), *(f"figures/{name}" for name in pictures)]
+    summary = summarise(tables, [*files, "summary.json", "report.html"]).to_json()
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for name, frame in tables.frames().items():
-        (folder / "tables" / f"{name}.csv").write_text(to_csv(frame), encoding="utf-8", newline="")
-    for image in (image for figure in figures.values() for image in figure.images):
-        (folder / "figures" / f"{image.name}.svg").write_text(image.light, encoding="utf-8", newline="")
-    partial = folder / "report.html.partial"
-    partial.write_text(html, encoding="utf-8", newline="")
-    partial.replace(folder / "report.html")
+    for name, frame in frames.items():
+        _write_text(folder / "tables" / f"{name}.csv", to_csv(frame))
+        write_table(folder / "tables" / f"{name}.parquet", frame)
+    for name, svg in pictures.items():
+        _write_text(folder / "figures" / name, svg)
+    _remove_stale(folder / "tables", (".csv", ".parquet"), written)
+    _remove_stale(folder / "figures", (".svg",), set(pictures))
+    _write_text(folder / "summary.json", summary)
+    _write_text(folder / "report.html", html)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,42 +22,100 @@ def _columns(text: str = "", number: str = "", flag: str = "") -> dict[str, Kind
     return {name: kind for kind, names in kinds for name in names.split()}
 
 
+def _ci(*names: str) -> str:
+    """Each name followed by the names of its 95 % bounds."""
+    return " ".join(f"{name} {name}_low {name}_high" for name in names)
+
+
 SCHEMA: dict[str, dict[str, Kind]] = {
     "points": _columns(
-        text="point quantizer precision study policy aggregation supervision gate_features layers threshold_rule "
-        "thresholds",
-        number="budget select_top1 n correct top1 top1_low top1_high saved saved_blocks mean_layer both_right rescue "
-        "loss both_wrong margin margin_low margin_high mcnemar_p",
+        text="point quantizer precision study policy aggregation supervision full_depth_head gate_features layers "
+        "threshold_rule thresholds",
+        number=f"budget risk inr_exponent select_top1 select_saved n correct {_ci('top1', 'saved', 'uncounted')} "
+        "saved_blocks "
+        "bops_saved bops_saved_blocks macs bops mean_layer both_right rescue loss both_wrong "
+        f"{_ci('margin')} mcnemar_p mcnemar_p_holm {_ci('disagreement')}",
         flag="on_frontier headline",
     ),
     "noise": _columns(
         text="quantizer tokens",
-        number="layer n nsr nsr_low nsr_high inr sqnr_db cosine",
+        number=f"layer n {_ci('nsr')} inr sqnr_db cosine mse peak peak_quantized",
         flag="candidate pathological",
     ),
     "exits": _columns(
         text="quantizer precision point",
-        number="layer n share accuracy_exit accuracy_full",
+        number=f"layer n share {_ci('accuracy_exit', 'accuracy_full')} auroc",
+    ),
+    "early": _columns(
+        text="quantizer precision point",
+        number=f"n n_early share {_ci('accuracy_exit', 'accuracy_full', 'difference')} mcnemar_p n_rest "
+        f"{_ci('accuracy_rest')}",
     ),
     "quantizers": _columns(
         text="quantizer scheme description settings",
-        number="weight_bits activation_bits covered_parameters covered_macs n top1 top1_low top1_high agreement "
-        "churn_rescue churn_loss difference difference_low difference_high mcnemar_p",
+        number=f"weight_bits activation_bits covered_parameters covered_macs n {_ci('top1')} agreement "
+        f"churn_rescue churn_loss {_ci('difference')} mcnemar_p",
     ),
     "attribution": _columns(
-        text="quantizer best_full_depth_refit_label",
-        number="margin margin_low margin_high fp32_margin fp32_margin_low fp32_margin_high attributable "
-        "attributable_low attributable_high n best_full_depth_refit routed_minus_refit routed_minus_refit_low "
-        "routed_minus_refit_high",
+        text="quantizer best_full_depth_refit_label best_static_label best_point best_on_refit_point",
+        number=f"n seeds {_ci('margin', 'fp32_margin', 'attributable')} saved fp32_saved "
+        f"{_ci('best_full_depth_refit', 'routed_minus_refit', 'best_minus_refit', 'on_refit_top1')} on_refit_saved "
+        f"{_ci('on_refit_minus_refit', 'on_refit_minus_full', 'best_static', 'routed_minus_static')}",
+    ),
+    "controls": _columns(
+        text="quantizer other",
+        number="weight_bits activation_bits other_weight_bits other_activation_bits n top1 other_top1 "
+        f"{_ci('difference')} mcnemar_p mcnemar_p_holm",
     ),
     "ablations": _columns(
         text="quantizer precision axis setting point",
-        number="n top1 top1_low top1_high saved difference difference_low difference_high mcnemar_p",
+        number=f"n {_ci('top1')} saved {_ci('difference')} mcnemar_p",
         flag="is_base",
+    ),
+    "sweep": _columns(
+        text="quantizer precision policy layers",
+        number=f"threshold n {_ci('top1')} saved saved_blocks",
+        flag="is_base",
+    ),
+    "thresholds": _columns(
+        text="quantizer precision point threshold_rule",
+        number="budget layer threshold inr",
+    ),
+    "classes": _columns(
+        text="quantizer name",
+        number="label n full_top1 top1 rescue loss margin fp32_margin mcnemar_p mcnemar_p_holm",
+    ),
+    "seeds": _columns(
+        text="quantizer",
+        number=f"seed n {_ci('top1')} saved "
+        f"{_ci('margin', 'fp32_margin', 'attributable', 'refit', 'routed_minus_refit')}",
+    ),
+    "seed_spread": _columns(
+        text="quantizer measure",
+        number=f"seeds {_ci('mean')} sd minimum maximum sampling_sd",
+    ),
+    "sensitivity": _columns(
+        text="quantizer precision axis value point_layers",
+        number=f"x n {_ci('top1')} saved {_ci('margin', 'difference')} mcnemar_p {_ci('attributable')}",
+        flag="is_base",
+    ),
+    "costs": _columns(
+        text="quantizer component",
+        number="macs_full macs_routed bops_full bops_routed",
+        flag="counted_by_paper",
     ),
     "skipped": _columns(text="sample split reason"),
 }
-"""Required columns of every table; further columns are allowed and are carried into the CSV files."""
+"""Required columns of every table; further columns are allowed and are carried into the CSV files.
+
+A table may be without rows: what was not configured or met no budget has none, and the report then says so.
+"""
+
+
+CONFIGURATION = [
+    "policy", "aggregation", "supervision", "full_depth_head", "gate_features", "layers", "threshold_rule", "budget",
+]  # fmt: skip
+"""What makes two operating points of one arm the same configuration."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +128,18 @@ class ReportTables:
     points: pd.DataFrame
     noise: pd.DataFrame
     exits: pd.DataFrame
+    early: pd.DataFrame
     quantizers: pd.DataFrame
     attribution: pd.DataFrame
+    controls: pd.DataFrame
     ablations: pd.DataFrame
+    sweep: pd.DataFrame
+    thresholds: pd.DataFrame
+    classes: pd.DataFrame
+    seeds: pd.DataFrame
+    seed_spread: pd.DataFrame
+    sensitivity: pd.DataFrame
+    costs: pd.DataFrame
     skipped: pd.DataFrame
     provenance: dict[str, Any]
 
@@ -89,30 +157,54 @@ class ReportTables:
         return [arm for arm in (quantizer, FP32) if arm in found]
 
     def best_of_grid(self, quantizer: str) -> pd.Series[Any] | None:
-        """The routed point of a quantized arm that is best on the `select` split, at the headline's budget or above."""
+        """The configuration with exits that is best on the `select` split, at the headline's budget or above.
+
+        The table ``attribution`` names it; without that, it is looked up the same way.
+        """
+        named = self._named("best_point", quantizer)
         headline = self.headline(quantizer, quantizer)
-        if headline is None:
-            return None
-        rows = self.points[
-            (self.points["quantizer"] == quantizer)
-            & (self.points["precision"] == quantizer)
-            & (self.points["study"] == "frontier")
-            & (self.points["budget"] >= headline["budget"])
-        ]
+        if named is not None or headline is None:
+            return named
+        rows = self.arm(quantizer, quantizer)
+        rows = rows[(rows["study"] == "frontier") & (rows["budget"] >= headline["budget"])]
         return None if rows.empty else rows.loc[rows["select_top1"].idxmax()]
+
+    def best_on_refit(self, quantizer: str) -> pd.Series[Any] | None:
+        """The best routing, chosen on `select`, whose full-depth answer comes from a refitted head."""
+        return self._named("best_on_refit_point", quantizer)
+
+    def _named(self, column: str, quantizer: str) -> pd.Series[Any] | None:
+        """The quantized arm's operating point that a column of ``attribution`` names."""
+        row = self.row("attribution", quantizer)
+        rows = self.arm(quantizer, quantizer)
+        rows = rows.iloc[:0] if row is None else rows[rows["point"] == row[column]]
+        return None if rows.empty else rows.iloc[0]
+
+    def arm(self, quantizer: str, precision: str) -> pd.DataFrame:
+        """All operating points of one arm of one quantizer."""
+        points = self.points
+        return points[(points["quantizer"] == quantizer) & (points["precision"] == precision)]
+
+    def like(self, point: pd.Series[Any], free: Sequence[str] = (), **changed: str) -> pd.DataFrame:
+        """Routed points of the same arm with the same configuration, but for some parts.
+
+        Args:
+            free: parts that may be anything. With ``policy`` among them, a gate with other inputs than the point's is
+                still left out: it is an ablation, not another policy.
+            changed: parts that have another value.
+        """
+        rows = self.arm(str(point["quantizer"]), str(point["precision"]))
+        rows = rows[rows["study"].isin(["frontier", "ablation"])]
+        for name in CONFIGURATION:
+            if name not in free:
+                rows = rows[rows[name] == changed.get(name, point[name])]
+        if "policy" in free:
+            rows = rows[rows["gate_features"].isin([point["gate_features"], ""])]
+        return rows
 
     def counterpart(self, point: pd.Series[Any]) -> pd.Series[Any] | None:
         """The same configuration of an operating point in the FP32 control; None where it was not run."""
-        same = [
-            "quantizer",
-            "policy",
-            "aggregation",
-            "supervision",
-            "gate_features",
-            "layers",
-            "threshold_rule",
-            "budget",
-        ]
+        same = ["quantizer", *CONFIGURATION]
         rows = self.points[(self.points[same] == point[same]).all(axis=1) & (self.points["precision"] == FP32)]
         return None if rows.empty else rows.iloc[0]
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lraee.names import FP32
 from lraee.report.tables import ReportTables
-from lraee.report.wording import NBSP, accuracy, difference, mcnemar, names, number, percent, points, wilson_bounds
+from lraee.report.wording import NBSP, accuracy, difference, mcnemar, names, number, percent, points
 
 
 class Outcome(StrEnum):
@@ -43,15 +43,20 @@ class QuantizerVerdict:
     attributable: Outcome
     refit: Outcome
     best: Outcome
+    exits_over_refit: Outcome
     summary: str
     findings: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The whole answer: one lead sentence, what backs it up over all quantizers, and one entry a quantizer."""
+    """The whole answer: the lead, what backs it up over all quantizers, and one entry a quantizer.
+
+    ``refits`` says, for each quantizer under which a refitted head at full depth beats every exit, what to do instead.
+    """
 
     lead: str
+    refits: tuple[str, ...]
     support: tuple[str, ...]
     quantizers: tuple[QuantizerVerdict, ...]
 
@@ -107,6 +112,12 @@ def _exit(row: pd.Series[Any] | None, subject: str) -> str:
     return f"{subject} changes accuracy by {change}, {mcnemar(row['mcnemar_p'])}, with {_compute(row)}: {reading}."
 
 
+def of_seeds(row: pd.Series[Any]) -> str:
+    """Whose mean the margins of an attribution row are, in brackets; empty where one seed ran."""
+    seeds = int(row["seeds"])
+    return f" (mean of {seeds} seeds)" if seeds > 1 else ""
+
+
 def _attribution(row: pd.Series[Any] | None) -> str:
     """How much of the effect disappears when the quantization does."""
     result = _interval(row, "attributable")
@@ -119,7 +130,7 @@ def _attribution(row: pd.Series[Any] | None) -> str:
         Outcome.UNCHANGED: "both arms moved by exactly the same amount",
     }[result]
     change = _difference(row, "attributable")
-    return f"Margin under the quantizer minus margin in FP32: {change}; {reading}."
+    return f"Margin under the quantizer minus margin in FP32{of_seeds(row)}: {change}; {reading}."
 
 
 def _refit(row: pd.Series[Any] | None) -> str:
@@ -133,11 +144,45 @@ def _refit(row: pd.Series[Any] | None) -> str:
         Outcome.UNDECIDED: "the interval includes 0, so early exit is not shown to add accuracy to refitting",
         Outcome.UNCHANGED: "the two are right on the same number of images",
     }[result]
+    head = f"A fresh head refitted at full depth{_label(row)}"
+    change = _difference(row, "routed_minus_refit")
+    return f"{head} scores {_refit_accuracy(row)}; routed minus refitted: {change}; {reading}."
+
+
+def _label(row: pd.Series[Any]) -> str:
+    """Which head was refitted, in brackets; empty where that is not recorded."""
     label = str(row["best_full_depth_refit_label"]).strip()
-    value, n = float(row["best_full_depth_refit"]), float(row["n"])
-    best = accuracy(value, *wilson_bounds(value, n), n)
-    head = f"A fresh head refitted at full depth{f' ({label})' if label else ''}"
-    return f"{head} scores {best}; routed minus refitted: {_difference(row, 'routed_minus_refit')}; {reading}."
+    return f" ({label})" if label else ""
+
+
+def _refit_accuracy(row: pd.Series[Any]) -> str:
+    name = "best_full_depth_refit"
+    return accuracy(row[name], row[f"{name}_low"], row[f"{name}_high"], row["n"])
+
+
+def _on_refit(row: pd.Series[Any] | None) -> str:
+    """What routing whose full-depth answer comes from the refitted head saves, and what it costs against that head."""
+    result = _interval(row, "on_refit_minus_refit")
+    if row is None or result is Outcome.UNKNOWN:
+        return "Routing on top of that head was not measured, or saved less compute than the headline."
+    saved = float(row["on_refit_saved"])
+    compute = f"saves {percent(saved, 1)} of the compute" if saved >= 0 else f"uses {percent(-saved, 1)} more compute"
+    reading = {
+        Outcome.ABOVE: "a further gain",
+        Outcome.BELOW: "a loss",
+        Outcome.UNDECIDED: "no change is shown, because the interval includes 0",
+        Outcome.UNCHANGED: "no change",
+    }[result]
+    change = _difference(row, "on_refit_minus_refit")
+    return f"Routing on top of that head {compute} and changes its accuracy by {change}: {reading}."
+
+
+def _instead(quantizer: str, row: pd.Series[Any]) -> str:
+    """What beats every exit under a quantizer, and what exits can still save on top of it."""
+    return (
+        f"Under {quantizer} a head refitted at full depth{_label(row)}, with no exit, scores {_refit_accuracy(row)}; "
+        f"the best configuration with exits minus that head: {_difference(row, 'best_minus_refit')}. {_on_refit(row)}"
+    )
 
 
 def _best(row: pd.Series[Any] | None, control: pd.Series[Any] | None) -> str:
@@ -151,24 +196,28 @@ def _best(row: pd.Series[Any] | None, control: pd.Series[Any] | None) -> str:
     return found if control is None else f"{found} In FP32 the same configuration: {_difference(control, 'margin')}."
 
 
-def _effect(row: pd.Series[Any] | None, subject: str) -> str:
-    """A few words on what early exit does to one arm."""
+def _effect(row: pd.Series[Any] | None, subject: str, name: str = "margin") -> str:
+    """A few words on what early exit does to one arm, by a margin of its row."""
     if row is None:
         return f"{subject} was not measured"
-    change = f"{number(100 * abs(float(row['margin'])))}{NBSP}points"
+    change = f"{number(100 * abs(float(row[name])))}{NBSP}points"
     return {
         Outcome.ABOVE: f"{subject} gains {change}",
         Outcome.BELOW: f"{subject} loses {change}",
-        Outcome.UNDECIDED: f"{subject} is undecided ({points(float(row['margin']))}{NBSP}points, interval includes 0)",
+        Outcome.UNDECIDED: f"{subject} is undecided ({points(float(row[name]))}{NBSP}points, interval includes 0)",
         Outcome.UNCHANGED: f"{subject} changes nothing",
         Outcome.UNKNOWN: f"{subject} has no interval",
-    }[_interval(row, "margin")]
+    }[_interval(row, name)]
 
 
 def _summary(own: pd.Series[Any] | None, control: pd.Series[Any] | None, attribution: pd.Series[Any] | None) -> str:
     """The finding for one quantizer in one sentence."""
     compute = "" if own is None else f" with {_compute(own)}"
-    parts = [_effect(own, "Early exit") + compute, _effect(control, "in FP32 it")]
+    if attribution is None:
+        parts = [_effect(own, "Early exit") + compute, _effect(control, "in FP32 it")]
+    else:
+        gain = _effect(attribution, f"Early exit{of_seeds(attribution)}")
+        parts = [gain + compute, _effect(attribution, "in FP32 it", "fp32_margin")]
     explained = _interval(attribution, "attributable")
     if attribution is not None and explained is not Outcome.UNKNOWN:
         share = f"{points(float(attribution['attributable']))}{NBSP}points"
@@ -191,18 +240,20 @@ def _quantizer(tables: ReportTables, quantizer: str) -> QuantizerVerdict:
     control_of_best = None if best is None else tables.counterpart(best)
     return QuantizerVerdict(
         quantizer=quantizer,
-        exit=_interval(own, "margin"),
-        control=_interval(control, "margin"),
+        exit=_interval(own if attribution is None else attribution, "margin"),
+        control=_interval(control, "margin") if attribution is None else _interval(attribution, "fp32_margin"),
         attributable=_interval(attribution, "attributable"),
         refit=_interval(attribution, "routed_minus_refit"),
         best=_interval(best, "margin"),
+        exits_over_refit=_interval(attribution, "best_minus_refit"),
         summary=_summary(own, control, attribution),
         findings=(
             ("Quantization", _full_depth(tables.row("quantizers", quantizer), tables.row("quantizers", FP32))),
-            ("Early exit", _exit(own, "The headline")),
+            ("Early exit", _exit(own, "The headline of the first seed")),
             ("FP32 control", _exit(control, "The same procedure without quantization")),
             ("Attributable", _attribution(attribution)),
             ("Refitted head", _refit(attribution)),
+            ("On the refit", _on_refit(attribution)),
             ("Best of grid", _best(best, control_of_best)),
         ),
     )
@@ -216,6 +267,8 @@ def _with(parts: list[QuantizerVerdict], question: str, answer: Outcome) -> list
 def _tally(parts: list[QuantizerVerdict], question: str) -> str:
     """Every outcome that occurred with its quantizers: ``above zero under a and b, undecided under c``."""
     found = [(answer, _with(parts, question, answer)) for answer in Outcome]
+    if len(parts) > 1 and any(len(under) == len(parts) for _, under in found):
+        return f"{getattr(parts[0], question)} under every quantizer"
     return "; ".join(f"{answer} under {names(under)}" for answer, under in found if under)
 
 
@@ -229,7 +282,19 @@ def _lost(parts: list[QuantizerVerdict]) -> str:
 
 
 def _lead(parts: list[QuantizerVerdict]) -> str:
-    """The one sentence to remember, over all quantizers."""
+    """What to remember, over all quantizers: the effect of early exit, and whether a refitted head beats every exit."""
+    beaten = _with(parts, "exits_over_refit", Outcome.BELOW)
+    if not beaten:
+        return _effect_over_all(parts)
+    under = "every quantizer" if len(beaten) == len(parts) > 1 else names(beaten)
+    return (
+        f"{_effect_over_all(parts)} Under {under} a head refitted at full depth, with no exit at all, is more accurate "
+        "than the best configuration with exits."
+    )
+
+
+def _effect_over_all(parts: list[QuantizerVerdict]) -> str:
+    """What early exit does to the quantized models, in one sentence."""
     exits, explained = {part.exit for part in parts}, {part.attributable for part in parts}
     if exits == {Outcome.ABOVE}:
         gain = "Early exit makes the quantized model more accurate than its own full depth"
@@ -258,7 +323,10 @@ def judge(tables: ReportTables) -> Verdict:
         f"The same on the FP32 control: {_tally(parts, 'control')}.",
         f"Attributable to quantization: {_tally(parts, 'attributable')}.",
         f"Routed minus a head refitted at full depth: {_tally(parts, 'refit')}.",
+        f"Best configuration with exits minus that head: {_tally(parts, 'exits_over_refit')}.",
         f"Best routed configuration of the grid (chosen on the select split, saving at least as much) minus own full "
         f"depth: {_tally(parts, 'best')}.",
     )
-    return Verdict(lead=_lead(parts), support=support if parts else (), quantizers=tuple(parts))
+    rows = [(name, tables.row("attribution", name)) for name in _with(parts, "exits_over_refit", Outcome.BELOW)]
+    refits = tuple(_instead(name, row) for name, row in rows if row is not None)
+    return Verdict(lead=_lead(parts), refits=refits, support=support if parts else (), quantizers=tuple(parts))

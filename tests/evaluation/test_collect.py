@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lraee.evaluation.collect import noise_table, provenance, quantizer_table
+from lraee.evaluation.collect import corrected, noise_table, provenance, quantizer_table
+from lraee.metrics.statistics import holm
 
 
 def header(bits):
@@ -60,6 +61,62 @@ def test_profiles_are_marked_each_by_itself():
 
     table = noise_table([profile("a", [100.0, 1.0]), profile("b", [100.0, 90.0])], (8, 9), 0.5)
     assert table[table["pathological"]][["quantizer", "layer"]].to_numpy().tolist() == [["a", 9]]
+
+
+def point_rows(*rows):
+    """Points from (quantizer, precision, study, thresholds, p)."""
+    plain = {
+        "policy": "margin", "aggregation": "ssa", "supervision": "hard", "full_depth_head": "own", "gate_features": "",
+        "layers": "8,10", "threshold_rule": "global", "budget": 0.1, "risk": np.nan,
+    }  # fmt: skip
+    names = ("quantizer", "precision", "study", "thresholds", "mcnemar_p")
+    return pd.DataFrame([plain | dict(zip(names, row, strict=True)) for row in rows])
+
+
+def test_p_values_are_corrected_over_all_points_but_full_depth_and_bounds():
+    points = point_rows(
+        ("a", "a", "full-depth", "", 1.0), ("a", "a", "static", "", 0.01), ("a", "a", "frontier", "[1]", 0.04),
+        ("b", "b", "frontier", "[1]", 0.03), ("b", "b", "risk", "[2]", 0.005),
+        ("b", "b", "bound", "", 0.0),
+    )  # fmt: skip
+    adjusted = corrected(points)["mcnemar_p_holm"]
+    assert adjusted.tolist() == pytest.approx([np.nan, 0.03, 0.06, 0.06, 0.02, np.nan], nan_ok=True)
+
+
+def test_the_same_fp32_control_beside_two_quantizers_counts_once():
+    control = [("fp32", "frontier", "[1]", 0.01), ("fp32", "frontier", "[2]", 0.5), ("fp32", "static", "", 0.02)]
+    points = point_rows(
+        *[("a", *row) for row in control], ("a", "a", "frontier", "[1]", 0.03),
+        *[("b", *row) for row in control], ("b", "b", "frontier", "[1]", 0.04),
+    )  # fmt: skip
+    adjusted = corrected(points)["mcnemar_p_holm"].tolist()
+    expected = holm(np.array([0.01, 0.5, 0.02, 0.03, 0.04])).tolist()
+    assert adjusted == pytest.approx([*expected[:4], *expected[:3], expected[4]])
+    # Other quantizers' points are never the same comparison, whatever they look like.
+    assert adjusted[3] == pytest.approx(0.09)
+
+
+def test_one_comparison_under_two_studies_counts_once():
+    points = point_rows(("a", "fp32", "ablation", "[1]", 0.01), ("b", "fp32", "frontier", "[1]", 0.01))
+    assert corrected(points)["mcnemar_p_holm"].tolist() == pytest.approx([0.01, 0.01])
+
+
+def test_controls_at_other_exit_layers_are_other_comparisons():
+    points = point_rows(("a", "fp32", "frontier", "[1]", 0.01), ("b", "fp32", "frontier", "[1]", 0.02))
+    assert corrected(points)["mcnemar_p_holm"].tolist() == pytest.approx([0.01, 0.01])
+    points["layers"] = ["8,10", "8,9,10"]
+    assert corrected(points)["mcnemar_p_holm"].tolist() == pytest.approx([0.02, 0.02])
+
+
+def test_correction_keeps_the_rows_and_their_index(points):
+    shuffled = points.sample(frac=1.0, random_state=0)
+    adjusted = corrected(shuffled)
+    assert adjusted.drop(columns="mcnemar_p_holm").equals(shuffled)
+    pd.testing.assert_frame_equal(adjusted.sort_index(), corrected(points))
+    compared = ~adjusted["study"].isin(["full-depth", "bound"])
+    assert (adjusted.loc[compared, "mcnemar_p_holm"] >= adjusted.loc[compared, "mcnemar_p"]).all()
+    assert adjusted.loc[~compared, "mcnemar_p_holm"].isna().all()
+    assert adjusted.loc[compared, "mcnemar_p_holm"].notna().all()
 
 
 def test_provenance_is_json_and_names_code_machine_and_configuration(tmp_path):

@@ -1,15 +1,18 @@
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from lraee.exits.heads import HeadKey, Heads, fit_heads, head_inputs, head_keys, initial_heads
+from lraee.exits.heads import HeadKey, HeadPlan, Heads, fit_heads, head_inputs, initial_heads, stacked
 from lraee.exits.settings import HeadSettings
+from lraee.exits.variants import BASE
 from lraee.features.store import Features
 from lraee.models.tower import ClassEmbeddings
 
-LAYERS, N, WIDTH, SIZE, CLASSES = [3, 4], 70, 8, 5, 6
+DEPTH, LAYERS, N, WIDTH, SIZE, CLASSES = 4, [3, 4], 70, 8, 5, 6
 SETTINGS = HeadSettings(
     aggregations=["ssa", "cls"],
     supervisions=["distilled", "hard", "label-free"],
@@ -17,15 +20,23 @@ SETTINGS = HeadSettings(
     learning_rate=1e-2,
     batch=16,
 )
+KEYS = [HeadKey(BASE, *kind) for kind in product(LAYERS, SETTINGS.aggregations, SETTINGS.supervisions)]
+ROWS = np.random.default_rng(7).permutation(N)[:53]  # the last batch is a short one
+EVERY = range(1, DEPTH + 1)
 
 
 def random_features(seed=0):
     rng = np.random.default_rng(seed)
     return Features(
         samples=np.arange(N), labels=rng.integers(0, CLASSES, N),
-        cls=rng.normal(size=(N, 2, WIDTH)).astype(np.float32), mean=rng.normal(size=(N, 2, WIDTH)).astype(np.float32),
-        sav=rng.lognormal(size=(N, 2)).astype(np.float32), final=rng.normal(size=(N, SIZE)).astype(np.float32),
+        cls=rng.normal(size=(N, DEPTH, WIDTH)).astype(np.float32),
+        mean=rng.normal(size=(N, DEPTH, WIDTH)).astype(np.float32),
+        sav=rng.lognormal(size=(N, DEPTH)).astype(np.float32), final=rng.normal(size=(N, SIZE)).astype(np.float32),
     )  # fmt: skip
+
+
+def picked(features, rows):
+    return Features(*(getattr(features, name)[rows] for name in Features.__annotations__))
 
 
 def random_targets(seed=1):
@@ -38,6 +49,10 @@ def classes_of(*, cosine):
     if cosine:
         return ClassEmbeddings(functional.normalize(rows, dim=1), torch.zeros(CLASSES), 14.0, cosine=True)
     return ClassEmbeddings(rows, torch.randn(CLASSES, generator=generator), 1.0, cosine=False)
+
+
+def inputs_of(key, features):
+    return torch.from_numpy((features.mean if key.aggregation == "ssa" else features.cls)[:, key.layer - 1])
 
 
 class PlainHead(nn.Module):
@@ -61,13 +76,13 @@ class PlainHead(nn.Module):
 
 def train_alone(key, index, features, targets, classes, seed):
     """Train one head by itself, with the losses written out."""
-    head = PlainHead(initial_heads(head_keys(LAYERS, SETTINGS), WIDTH, SIZE, seed), index)
+    head = PlainHead(initial_heads(KEYS, WIDTH, SIZE, seed), index)
     optimiser = torch.optim.Adam(head.parameters(), lr=SETTINGS.learning_rate)
-    x = torch.from_numpy((features.mean if key.aggregation == "ssa" else features.cls)[:, LAYERS.index(key.layer)])
+    x, n = inputs_of(key, features), len(features.labels)
     labels, goal = torch.from_numpy(features.labels), torch.from_numpy(targets)
     for epoch in range(SETTINGS.epochs):
-        order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(N))
-        for start in range(0, N, SETTINGS.batch):
+        order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(n))
+        for start in range(0, n, SETTINGS.batch):
             rows = order[start : start + SETTINGS.batch]
             embedding, aim = head(x[rows]), goal[rows]
             if classes.cosine:
@@ -89,11 +104,11 @@ def train_alone(key, index, features, targets, classes, seed):
 @pytest.mark.parametrize("cosine", [True, False])
 def test_stacked_heads_come_out_as_if_each_were_trained_alone(cosine):
     features, targets, classes = random_features(), random_targets(), classes_of(cosine=cosine)
-    heads = fit_heads(features, targets, LAYERS, classes, SETTINGS, seed=6)
-    assert len(heads.keys) == 12
-    embeddings = heads.embed(head_inputs(features, heads.keys, LAYERS, slice(None)))
+    heads = fit_heads(features, targets, ROWS, KEYS, classes, SETTINGS, seed=6)
+    assert heads.keys == KEYS
+    embeddings = heads.embed(head_inputs(features, heads.keys, EVERY, slice(None)))
     for index, key in enumerate(heads.keys):
-        alone = train_alone(key, index, features, targets, classes, seed=6)
+        alone = train_alone(key, index, picked(features, ROWS), targets[ROWS], classes, seed=6)
         p = heads.parameters
         for ours, theirs in (
             (p["norm"][0, index, 0], alone.norm.weight), (p["norm"][1, index, 0], alone.norm.bias),
@@ -101,21 +116,104 @@ def test_stacked_heads_come_out_as_if_each_were_trained_alone(cosine):
             (p["w2"][index], alone.second.weight.T), (p["b2"][index, 0], alone.second.bias),
         ):  # fmt: skip
             assert ours.numpy() == pytest.approx(theirs.detach().numpy(), abs=2e-4)
-        x = torch.from_numpy((features.mean if key.aggregation == "ssa" else features.cls)[:, LAYERS.index(key.layer)])
         with torch.inference_mode():
-            assert embeddings[index].numpy() == pytest.approx(alone(x).numpy(), abs=1e-3)
+            assert embeddings[index].numpy() == pytest.approx(alone(inputs_of(key, features)).numpy(), abs=1e-3)
+
+
+def plan(**changes):
+    chosen = {"candidates": (8, 10), "depth": 12, "aggregation": "ssa", "supervision": "distilled"}
+    return HeadPlan(**(chosen | changes))
+
+
+def test_the_base_has_every_kind_at_the_exits_and_the_headlines_supervision_at_every_layer():
+    settings = HeadSettings(aggregations=["ssa", "cls"], supervisions=["hard", "distilled"])
+    keys = plan().keys(settings, BASE)
+    every = {HeadKey(BASE, layer, a, "distilled") for layer in range(1, 13) for a in ("ssa", "cls")}
+    assert set(keys) == every | {HeadKey(BASE, layer, a, "hard") for layer in (8, 10, 12) for a in ("ssa", "cls")}
+    assert len(keys) == len(set(keys)) == 24 + 6
 
 
 def test_heads_are_listed_by_layer_aggregation_and_supervision():
-    keys = head_keys([8, 12], HeadSettings(aggregations=["cls"], supervisions=["hard", "distilled"]))
-    assert keys == [
-        HeadKey(8, "cls", "hard"), HeadKey(8, "cls", "distilled"),
-        HeadKey(12, "cls", "hard"), HeadKey(12, "cls", "distilled"),
+    settings = HeadSettings(aggregations=["cls"], supervisions=["hard", "distilled"])
+    assert plan(candidates=(2,), depth=3, supervision="hard").keys(settings, BASE) == [
+        HeadKey(BASE, 1, "cls", "hard"),
+        HeadKey(BASE, 2, "cls", "hard"), HeadKey(BASE, 2, "cls", "distilled"),
+        HeadKey(BASE, 3, "cls", "hard"), HeadKey(BASE, 3, "cls", "distilled"),
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("variant", ["seed-1", "images-100", "temperature-2"])
+def test_a_variant_has_the_headlines_heads_and_its_full_depth_refits_alone(variant):
+    assert plan(aggregation="cls", supervision="hard").keys(SETTINGS, variant) == [
+        HeadKey(variant, 8, "cls", "hard"), HeadKey(variant, 10, "cls", "hard"),
+        HeadKey(variant, 12, "ssa", "hard"), HeadKey(variant, 12, "cls", "hard"),
+    ]  # fmt: skip
+
+
+def test_what_a_temperature_reads_is_among_the_heads_of_the_base():
+    keys = plan().keys(SETTINGS, "temperature-2")
+    assert {key._replace(variant=BASE) for key in keys} <= set(plan().keys(SETTINGS, BASE))
+
+
+def test_training_on_some_rows_is_training_on_these_images_alone():
+    features, targets, classes = random_features(), random_targets(), classes_of(cosine=True)
+    heads = fit_heads(features, targets, ROWS, KEYS, classes, SETTINGS, seed=3)
+    rest = np.setdiff1d(np.arange(N), ROWS)
+    others, elsewhere = random_features(seed=5), random_targets(seed=6)
+    for name in Features.__annotations__:
+        getattr(others, name)[ROWS] = getattr(features, name)[ROWS]
+    elsewhere[ROWS] = targets[ROWS]
+    assert not np.array_equal(others.mean[rest], features.mean[rest])
+    alone = fit_heads(picked(features, ROWS), targets[ROWS], np.arange(len(ROWS)), KEYS, classes, SETTINGS, seed=3)
+    amid_others = fit_heads(others, elsewhere, ROWS, KEYS, classes, SETTINGS, seed=3)
+    for name, value in heads.parameters.items():
+        assert torch.equal(value, alone.parameters[name])
+        assert torch.equal(value, amid_others.parameters[name])
+
+
+def test_a_head_comes_out_the_same_whatever_stands_beside_it():
+    arguments = random_features(), random_targets(), ROWS
+    together = fit_heads(*arguments, KEYS, classes_of(cosine=True), SETTINGS, seed=0)
+    few = [KEYS[7], KEYS[2]]
+    alone = fit_heads(*arguments, few, classes_of(cosine=True), SETTINGS, seed=0)
+    for name, value in together.only(few).parameters.items():
+        assert value.numpy() == pytest.approx(alone.parameters[name].numpy(), abs=2e-4)
+
+
+def moved(keys, seed):
+    """Heads that differ from each other in every parameter."""
+    generator = torch.Generator().manual_seed(seed)
+    start = initial_heads(keys, WIDTH, SIZE, seed=2)
+    return Heads(keys, {k: v + torch.randn(v.shape, generator=generator) for k, v in start.parameters.items()})
+
+
+def test_stacks_of_heads_are_put_together_and_taken_apart_again():
+    parts = [moved([key._replace(variant=name) for key in KEYS[:4]], seed) for seed, name in enumerate("abc")]
+    together = stacked(parts)
+    assert together.keys == [key for part in parts for key in part.keys]
+    for part in parts:
+        again = together.only(part.keys)
+        assert again.keys == part.keys
+        assert all(torch.equal(value, again.parameters[name]) for name, value in part.parameters.items())
+
+
+def test_heads_are_picked_in_the_order_asked_for_and_answer_as_before():
+    heads, features = moved(KEYS, 0), random_features()
+    wanted = [KEYS[9], KEYS[0], KEYS[4]]
+    some = heads.only(wanted)
+    inputs = head_inputs(features, KEYS, EVERY, ROWS)
+    own = head_inputs(features, wanted, EVERY, ROWS)
+    assert torch.equal(own, inputs[[9, 0, 4]])
+    assert some.embed(own).numpy() == pytest.approx(heads.embed(inputs)[[9, 0, 4]].numpy(), abs=1e-5)
+
+
+def test_a_head_that_is_not_there_cannot_be_picked():
+    with pytest.raises(ValueError, match="seed-9"):
+        moved(KEYS, 0).only([KEYS[0]._replace(variant="seed-9")])
+
+
 def test_all_heads_start_equal_within_the_bounds_of_pytorchs_linear():
-    start = initial_heads(head_keys(LAYERS, SETTINGS), 64, 32, seed=0)
+    start = initial_heads(KEYS, 64, 32, seed=0)
     for name in ("w1", "b1", "w2", "b2"):
         assert (start.parameters[name] == start.parameters[name][:1]).all()
         assert start.parameters[name].abs().max() <= 64**-0.5
@@ -124,44 +222,40 @@ def test_all_heads_start_equal_within_the_bounds_of_pytorchs_linear():
 
 
 def test_the_start_depends_on_the_seed():
-    keys = head_keys(LAYERS, SETTINGS)
-    one, same, other = (initial_heads(keys, WIDTH, SIZE, seed).parameters for seed in (0, 0, 1))
+    one, same, other = (initial_heads(KEYS, WIDTH, SIZE, seed).parameters for seed in (0, 0, 1))
     for name in ("w1", "b1", "w2", "b2"):
         assert torch.equal(one[name], same[name])
         assert not torch.equal(one[name], other[name])
 
 
 def parameters_of(heads, supervision):
-    picked = [index for index, key in enumerate(heads.keys) if key.supervision == supervision]
-    return torch.cat([
-        (value[:, picked] if name == "norm" else value[picked]).flatten()
-        for name, value in heads.parameters.items()
-    ])  # fmt: skip
+    own = heads.only([key for key in heads.keys if key.supervision == supervision])
+    return torch.cat([value.flatten() for value in own.parameters.values()])
 
 
 @pytest.fixture(scope="module")
 def trained():
-    return fit_heads(random_features(), random_targets(), LAYERS, classes_of(cosine=True), SETTINGS, seed=0)
+    return fit_heads(random_features(), random_targets(), ROWS, KEYS, classes_of(cosine=True), SETTINGS, seed=0)
 
 
 def test_label_free_heads_never_read_the_labels(trained):
     features = random_features()
     features.labels[:] = np.roll(features.labels, 1)
-    other = fit_heads(features, random_targets(), LAYERS, classes_of(cosine=True), SETTINGS, seed=0)
+    other = fit_heads(features, random_targets(), ROWS, KEYS, classes_of(cosine=True), SETTINGS, seed=0)
     assert torch.equal(parameters_of(trained, "label-free"), parameters_of(other, "label-free"))
     for supervision in ("hard", "distilled"):
         assert not torch.allclose(parameters_of(trained, supervision), parameters_of(other, supervision), atol=1e-4)
 
 
 def test_hard_heads_never_read_the_targets(trained):
-    other = fit_heads(random_features(), random_targets(9), LAYERS, classes_of(cosine=True), SETTINGS, seed=0)
+    other = fit_heads(random_features(), random_targets(9), ROWS, KEYS, classes_of(cosine=True), SETTINGS, seed=0)
     assert torch.equal(parameters_of(trained, "hard"), parameters_of(other, "hard"))
     for supervision in ("label-free", "distilled"):
         assert not torch.allclose(parameters_of(trained, supervision), parameters_of(other, supervision), atol=1e-4)
 
 
 def test_the_seed_decides_everything(trained):
-    arguments = random_features(), random_targets(), LAYERS, classes_of(cosine=True), SETTINGS
+    arguments = random_features(), random_targets(), ROWS, KEYS, classes_of(cosine=True), SETTINGS
     torch.manual_seed(999)
     again, other = fit_heads(*arguments, seed=0), fit_heads(*arguments, seed=1)
     for name, value in trained.parameters.items():
@@ -175,13 +269,14 @@ def test_finished_heads_carry_no_gradient(trained):
 
 def test_training_lowers_the_distance_to_the_targets():
     features, classes = random_features(), classes_of(cosine=True)
-    targets = (features.mean[:, 1] @ np.random.default_rng(2).normal(size=(WIDTH, SIZE))).astype(np.float32)
-    settings = SETTINGS.model_copy(update={"epochs": 20, "aggregations": ["ssa"], "supervisions": ["label-free"]})
-    keys = head_keys(LAYERS, settings)
-    inputs = head_inputs(features, keys, LAYERS, slice(None))
+    targets = (features.mean[:, 3] @ np.random.default_rng(2).normal(size=(WIDTH, SIZE))).astype(np.float32)
+    settings = SETTINGS.model_copy(update={"epochs": 20})
+    keys = [HeadKey(BASE, layer, "ssa", "label-free") for layer in LAYERS]
+    inputs = head_inputs(features, keys, EVERY, slice(None))
 
     def distance(heads):
         return functional.cosine_similarity(heads.embed(inputs)[1], torch.from_numpy(targets), dim=1).mean()
 
     before = distance(initial_heads(keys, WIDTH, SIZE, 0))
-    assert distance(fit_heads(features, targets, LAYERS, classes, settings, 0)) > max(0.8, float(before) + 0.2)
+    after = distance(fit_heads(features, targets, np.arange(N), keys, classes, settings, 0))
+    assert after > max(0.8, float(before) + 0.2)

@@ -1,142 +1,110 @@
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from scipy.special import softmax
-from scipy.stats import entropy
 
-from lraee.exits.heads import Heads, head_keys, initial_heads
-from lraee.exits.score_table import COLUMNS, ScoreTable
-from lraee.exits.scores import score_exits
-from lraee.exits.settings import HeadSettings
-from lraee.features.store import Features
+from lraee.exits.score_table import COLUMNS, FINAL, KEYS, SIGNALS, score_tables
 from lraee.io import read_table, write_table
-from lraee.models.tower import ClassEmbeddings
 
-LAYERS, N, WIDTH, SIZE, CLASSES = [5, 7, 12], 11, 6, 4, 5
-
-
-@pytest.fixture(scope="module")
-def features():
-    rng = np.random.default_rng(0)
-    return Features(
-        samples=np.arange(100, 100 + N), labels=rng.integers(0, CLASSES, N),
-        cls=rng.normal(size=(N, 3, WIDTH)).astype(np.float32), mean=rng.normal(size=(N, 3, WIDTH)).astype(np.float32),
-        sav=rng.lognormal(size=(N, 3)).astype(np.float32), final=rng.normal(size=(N, SIZE)).astype(np.float32),
-    )  # fmt: skip
+N, DEPTH, CLASSES = 11, 12, 5
+HEADS = [*product(("ssa", "cls"), ("distilled", "hard"), (5, 7, 12)), (*FINAL, DEPTH)]
 
 
-@pytest.fixture(scope="module")
-def classes():
-    rows = torch.nn.functional.normalize(torch.randn(CLASSES, SIZE, generator=torch.Generator().manual_seed(1)), dim=1)
-    return ClassEmbeddings(rows=rows, bias=torch.zeros(CLASSES), scale=20.0, cosine=True)
+def scores_of(variant, samples, seed):
+    rng = np.random.default_rng(seed)
+    labels, parts = rng.integers(0, CLASSES, len(samples)), []
+    for aggregation, supervision, layer in HEADS:
+        signals = {name: rng.lognormal(size=len(samples)).astype(np.float32) for name in SIGNALS}
+        named = {"variant": variant, "aggregation": aggregation, "supervision": supervision, "layer": layer}
+        who = {"sample": samples, "label": labels, "prediction": rng.integers(0, CLASSES, len(samples))}
+        parts.append(pd.DataFrame(named | who | signals))
+    return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
 @pytest.fixture(scope="module")
-def heads():
-    keys = head_keys(LAYERS, HeadSettings(aggregations=["ssa", "cls"], supervisions=["distilled", "hard"]))
-    start = initial_heads(keys, WIDTH, SIZE, seed=2)
-    generator = torch.Generator().manual_seed(3)
-    moved = {k: v + 0.3 * torch.randn(v.shape, generator=generator) for k, v in start.parameters.items()}
-    return Heads(keys, moved)
+def frame():
+    return scores_of("base", np.arange(100, 100 + N), seed=0)
 
 
-@pytest.fixture(scope="module")
-def frame(features, heads, classes):
-    return score_exits(features, LAYERS, heads, classes, depth=12)
+def test_the_columns_are_where_who_and_what():
+    assert list(COLUMNS) == [*KEYS, "sample", "label", "prediction", *SIGNALS]
+    assert len(set(COLUMNS)) == len(COLUMNS)
 
 
-def plain_logits(features, heads, classes, index):
-    """One head by hand, in NumPy and float64."""
-    key = heads.keys[index]
-    p = {name: value.double().numpy() for name, value in heads.parameters.items()}
-    x = (features.mean if key.aggregation == "ssa" else features.cls)[:, LAYERS.index(key.layer)].astype(np.float64)
-    x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
-    x = x * p["norm"][0, index] + p["norm"][1, index]
-    hidden = torch.nn.functional.gelu(torch.from_numpy(x @ p["w1"][index] + p["b1"][index])).numpy()
-    return cosine_logits(hidden @ p["w2"][index] + p["b2"][index], classes)
-
-
-def cosine_logits(embeddings, classes):
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return classes.scale * unit @ classes.rows.double().numpy().T
-
-
-def check_block(block, logits):
-    probabilities = softmax(logits, axis=1)
-    ordered = np.sort(probabilities, axis=1)
-    assert block["prediction"].tolist() == logits.argmax(1).tolist()
-    assert block["confidence"].to_numpy() == pytest.approx(ordered[:, -1], abs=2e-5)
-    assert block["margin"].to_numpy() == pytest.approx(ordered[:, -1] - ordered[:, -2], abs=2e-5)
-    assert block["entropy"].to_numpy() == pytest.approx(entropy(probabilities, axis=1) / np.log(CLASSES), abs=2e-5)
-
-
-def test_every_exit_is_scored_as_by_hand(features, heads, classes, frame):
-    for index, key in enumerate(heads.keys):
-        block = frame[
-            (frame.layer == key.layer) & (frame.aggregation == key.aggregation) & (frame.supervision == key.supervision)
-        ]
-        check_block(block, plain_logits(features, heads, classes, index))
-        assert block["sav"].tolist() == features.sav[:, LAYERS.index(key.layer)].tolist()
-
-
-def test_the_models_own_answer_is_scored_without_a_head(features, classes, frame):
-    final = frame[frame.aggregation == "final"]
-    check_block(final, cosine_logits(features.final.astype(np.float64), classes))
-    assert final["layer"].unique().tolist() == [12]
-    assert final["supervision"].unique().tolist() == ["own"]
-    assert final["sav"].isna().all()
-
-
-def test_the_frame_holds_every_image_at_every_exit(frame, heads):
-    assert tuple(frame.columns) == COLUMNS
-    assert len(frame) == N * (len(heads.keys) + 1)
-
-
-def test_an_undecided_image_has_entropy_one_and_no_margin(features, heads):
-    undecided = ClassEmbeddings(torch.zeros(CLASSES, SIZE), torch.zeros(CLASSES), 1.0, cosine=True)
-    frame = score_exits(features, LAYERS, heads, undecided, depth=12)
-    assert frame["entropy"].to_numpy() == pytest.approx(1.0)
-    assert frame["confidence"].to_numpy() == pytest.approx(1 / CLASSES)
-    assert (frame["margin"] == 0).all()
-    assert (frame["entropy"] <= 1.0).all()
-
-
-def test_a_very_sure_image_has_no_entropy_and_no_overflow(features, heads, classes):
-    sure = ClassEmbeddings(classes.rows, classes.bias, 1e5, cosine=True)
-    frame = score_exits(features, LAYERS, heads, sure, depth=12)
-    assert np.isfinite(frame["entropy"]).all()
-    assert (frame["entropy"] >= 0.0).all()
-    assert (frame["confidence"] <= 1.0).all()
-
-
-def test_exits_are_found_again_after_the_table_was_stored(features, frame, tmp_path):
+def test_exits_are_found_again_after_the_table_was_stored(frame, tmp_path):
     write_table(tmp_path / "scores.parquet", frame)
-    table = ScoreTable(read_table(tmp_path / "scores.parquet"))
+    (table,) = score_tables(read_table(tmp_path / "scores.parquet")).values()
     scores = table.at("cls", "hard", [12, 5])
     assert scores.layers == (12, 5)
-    assert scores.samples.tolist() == features.samples.tolist()
-    assert scores.labels.tolist() == features.labels.tolist()
+    assert table.depth == DEPTH
+    assert scores.samples.tolist() == list(range(100, 100 + N))
     assert scores.prediction.shape == (N, 2)
     for column, layer in enumerate((12, 5)):
         block = frame[(frame.layer == layer) & (frame.aggregation == "cls") & (frame.supervision == "hard")]
-        for name in ("prediction", "confidence", "margin", "entropy", "sav"):
+        assert scores.labels.tolist() == block["label"].tolist()
+        for name in ("prediction", *SIGNALS):
             assert getattr(scores, name)[:, column].tolist() == block[name].tolist()
     final = frame[frame.aggregation == "final"]
     assert table.final_prediction.tolist() == scores.final_prediction.tolist() == final["prediction"].tolist()
 
 
+def test_another_head_may_answer_at_full_depth(frame):
+    table = score_tables(frame)["base"]
+    scores = table.at("ssa", "distilled", [5, 7], final=("cls", "hard"))
+    block = frame[(frame.layer == DEPTH) & (frame.aggregation == "cls") & (frame.supervision == "hard")]
+    assert scores.final_prediction.tolist() == block["prediction"].tolist()
+    assert scores.prediction.tolist() == table.at("ssa", "distilled", [5, 7]).prediction.tolist()
+    assert table.final_prediction.tolist() == frame[frame.aggregation == "final"]["prediction"].tolist()
+
+
+def test_variants_are_told_apart(frame):
+    other = scores_of("seed-1", np.arange(7), seed=1)
+    tables = score_tables(pd.concat([frame, other]).astype({"variant": "category"}))
+    assert list(tables) == ["base", "seed-1"]
+    for name, part in (("base", frame), ("seed-1", other)):
+        block = part[(part.layer == 7) & (part.aggregation == "ssa") & (part.supervision == "hard")]
+        assert tables[name].samples.tolist() == block["sample"].tolist()
+        assert tables[name].at("ssa", "hard", [7]).certainty[:, 0].tolist() == block["certainty"].tolist()
+
+
+def test_rows_of_an_exit_may_come_in_several_chunks(frame):
+    first = frame[frame["sample"] < 104]
+    tables = score_tables(pd.concat([first, frame[frame["sample"] >= 104]]))
+    scores, expected = (t["base"].at("cls", "hard", [5]) for t in (tables, score_tables(frame)))
+    assert scores.samples.tolist() == expected.samples.tolist()
+    assert scores.margin.tolist() == expected.margin.tolist()
+
+
 def test_signals_are_stacked_in_the_order_of_their_names(frame):
-    scores = ScoreTable(frame).at("ssa", "distilled", [5, 7])
+    scores = score_tables(frame)["base"].at("ssa", "distilled", [5, 7])
     signals = scores.signals(["sav", "margin"])
     assert signals.shape == (N, 2, 2)
     assert np.array_equal(signals[..., 0], scores.sav)
     assert np.array_equal(signals[..., 1], scores.margin)
 
 
+def test_sav_is_normalised_by_its_logarithm_or_by_the_energy(frame):
+    scores = score_tables(frame)["base"].at("ssa", "distilled", [5, 7])
+    signals = scores.signals(["log-sav", "confidence", "relative-sav"])
+    block = frame[(frame.layer == 7) & (frame.aggregation == "ssa") & (frame.supervision == "distilled")]
+    assert signals[:, 1, 0] == pytest.approx(np.log(block["sav"].to_numpy()), rel=1e-5)
+    assert signals[:, 1, 1].tolist() == block["confidence"].tolist()
+    assert signals[:, 1, 2] == pytest.approx((block["sav"] / block["energy"]).to_numpy(), rel=1e-5)
+
+
+def test_normalised_sav_stays_finite_where_all_patches_are_alike_or_cancel(frame):
+    still = frame.assign(sav=np.float32(0.0), energy=np.float32(0.0))
+    signals = score_tables(still)["base"].at("ssa", "hard", [5]).signals(["log-sav", "relative-sav"])
+    assert np.isfinite(signals).all()
+
+
 def test_a_head_that_was_not_fitted_is_not_found(frame):
+    table = score_tables(frame)["base"]
     with pytest.raises(KeyError):
-        ScoreTable(frame).at("ssa", "label-free", [5])
+        table.at("ssa", "label-free", [5])
+    with pytest.raises(KeyError):
+        table.at("ssa", "hard", [5], final=("ssa", "label-free"))
 
 
 @pytest.mark.parametrize("damage", ["missing", "swapped"])
@@ -147,4 +115,9 @@ def test_exits_with_other_images_are_refused(frame, damage):
         damaged = frame.copy()
         damaged.loc[[0, 1], "sample"] = damaged.loc[[1, 0], "sample"].to_numpy()
     with pytest.raises(ValueError, match="every image at every exit"):
-        ScoreTable(pd.DataFrame(damaged))
+        score_tables(damaged)
+
+
+def test_variants_may_hold_different_images(frame):
+    tables = score_tables(pd.concat([frame, scores_of("seed-1", np.arange(500, 520), seed=1)]))
+    assert len(tables["seed-1"].samples) == 20

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lraee.exits.routing import route
-from lraee.exits.thresholds import RULES, Surface, ThresholdGrid, surface
+from lraee.exits.thresholds import ThresholdGrid, best_within, surface, tally
 
 GRID = ThresholdGrid(low=0.25, high=0.75, points=3).values
 
@@ -67,64 +67,47 @@ def test_the_surface_worked_by_hand():
     assert whole.cost.tolist() == [1.0, 2.0, 3.0]
 
 
-def search(readiness, right, costs, max_cost, rule):
-    """Best (accuracy, -cost) within the budget, by trying everything; None where nothing is within it."""
-    exits = readiness.shape[1]
-    tried = product(GRID, repeat=exits) if rule == "layer-adaptive" else [(value,) * exits for value in GRID]
-    points = [brute_force(readiness, right, costs, thresholds) for thresholds in tried]
-    return max(((round(a, 9), -round(c, 9)) for a, c in points if c <= max_cost + 1e-9), default=None)
-
-
-@pytest.mark.parametrize("rule", ["layer-adaptive", "global"])
-@given(case=cases(), share=st.floats(0.0, 1.2))
+@given(cases(), st.integers(0, 10_000))
 @settings(max_examples=60, deadline=None)
-def test_a_rule_finds_the_most_accurate_and_of_equals_the_cheapest(rule, case, share):
-    readiness, right, costs = case
-    max_cost = costs[0] + share * (costs[-1] - costs[0])
-    steps = RULES[rule](surface(readiness, right, costs, GRID), max_cost)
-    expected = search(readiness, right, costs, max_cost, rule)
-    assert expected is not None
-    accuracy, cost = brute_force(readiness, right, costs, [GRID[step] for step in steps])
-    assert (accuracy, -cost) == pytest.approx(expected, abs=1e-8)
+def test_the_tally_along_a_path_equals_routing_at_each_of_its_steps(case, seed):
+    readiness, right, _ = case
+    exits = readiness.shape[1]
+    steps = np.sort(np.random.default_rng(seed).choice(GRID, (9, exits)), axis=0)  # with repeated steps
+    counts = tally(readiness, right, steps)
+    assert counts.shape == (9, exits + 1)
+    for thresholds, row in zip(steps, counts, strict=True):
+        place = route(readiness, thresholds)
+        expected = [(right[:, p] & (place == p)).sum() for p in range(exits + 1)]
+        assert row.tolist() == expected
 
 
-@pytest.mark.parametrize("rule", ["layer-adaptive", "global"])
-@given(case=cases())
-@settings(max_examples=20, deadline=None)
-def test_a_budget_below_the_cheapest_exit_is_infeasible(rule, case):
-    readiness, right, costs = case
-    assert RULES[rule](surface(readiness, right, costs, GRID), costs[0] * 0.99) is None
+def test_the_tally_worked_by_hand():
+    # At 0.5 the first image leaves at the first exit, the second at the second, the third stays; only marks count.
+    readiness = np.array([[0.6, 0.9], [0.5, 0.6], [0.5, 0.5]])
+    path = np.repeat([[-np.inf], [0.5], [np.inf]], 2, axis=1)
+    everybody = np.ones((3, 3), dtype=bool)
+    assert tally(readiness, everybody, path).tolist() == [[3, 0, 0], [1, 1, 1], [0, 0, 3]]
+    marked = np.array([[False, True, True], [True, True, True], [True, True, False]])
+    assert tally(readiness, marked, path).tolist() == [[2, 0, 0], [0, 1, 0], [0, 0, 2]]
 
 
-@given(cases(), st.floats(0.0, 1.0))
-@settings(max_examples=30, deadline=None)
-def test_one_threshold_for_all_is_never_better_than_one_each(case, share):
-    readiness, right, costs = case
-    whole = surface(readiness, right, costs, GRID)
-    max_cost = costs[0] + share * (costs[-1] - costs[0])
-    each, one = (RULES[rule](whole, max_cost) for rule in ("layer-adaptive", "global"))
-    assert len(set(one)) == 1
-    assert whole.accuracy[each] >= whole.accuracy[one] - 1e-9
-
-
-def test_of_equally_accurate_combinations_the_cheapest_is_taken():
-    # All images right everywhere: the best is to leave at the first exit.
-    right = np.ones((5, 3), dtype=bool)
-    whole = surface(np.full((5, 2), 0.5), right, np.array([1.0, 2.0, 3.0]), GRID)
-    assert whole.cost[RULES["layer-adaptive"](whole, 3.0)] == 1.0
-    assert whole.cost[RULES["global"](whole, 3.0)] == 1.0
+def test_the_most_accurate_within_the_budget_is_taken_and_of_equals_the_cheapest():
+    accuracy, cost = np.array([0.5, 0.9, 0.7, 0.7, 0.6]), np.array([1.0, 9.0, 4.0, 3.0, 2.0])
+    assert best_within(accuracy, cost, 10.0) == 1
+    assert best_within(accuracy, cost, 5.0) == 3
+    assert best_within(accuracy, cost, 2.5) == 4
+    assert best_within(accuracy, cost, 0.9) is None
 
 
 def test_ties_are_recognised_through_the_rounding_of_sums():
-    accuracy = np.array([0.7, 0.7 + 1e-13, 0.7])
-    values = Surface(np.array([-np.inf, 0.5, np.inf]), accuracy, np.array([1.0, 2.0, 3.0]))
-    assert RULES["layer-adaptive"](values, 3.0) == (0,)
+    assert best_within(np.array([0.7, 0.7 + 1e-13, 0.7]), np.array([1.0, 2.0, 3.0]), 3.0) == 0
 
 
 def test_the_budget_itself_is_within_the_budget():
-    values = Surface(np.array([-np.inf, np.inf]), np.array([0.1, 0.9]), np.array([1.0, 2.0]))
-    assert RULES["layer-adaptive"](values, 2.0) == (1,)
-    assert RULES["layer-adaptive"](values, 1.9999) == (0,)
+    accuracy, cost = np.array([0.1, 0.9]), np.array([1.0, 2.0])
+    assert best_within(accuracy, cost, 2.0) == 1
+    assert best_within(accuracy, cost, 2.0 - 1e-12) == 1
+    assert best_within(accuracy, cost, 1.9999) == 0
 
 
 def test_too_many_combinations_are_refused_before_memory_is_taken():

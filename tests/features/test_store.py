@@ -11,7 +11,16 @@ import pytest
 import torch
 
 from lraee.features.extract import LayerFeatures, extract
-from lraee.features.store import ROW_GROUP, Row, iterate_features, read_features, read_skipped, write_features
+from lraee.features.store import (
+    ROW_GROUP,
+    Features,
+    Row,
+    concatenate,
+    iterate_features,
+    read_features,
+    read_skipped,
+    write_features,
+)
 from lraee.io import UnreadableFileError
 
 LAYERS = [1, 2, 3]
@@ -62,6 +71,20 @@ def test_readers_stream_row_groups(tmp_path: Path) -> None:
     assert sum(parts) == 6000
     assert max(parts) < ROW_GROUP + 500
     assert len(parts) >= 2
+
+
+def test_parts_stand_below_each_other_in_their_order(tmp_path: Path) -> None:
+    parts = []
+    for first, size in ((20, 3), (0, 1), (7, 2)):
+        write_features(tmp_path / "f.parquet", [_row(first, size)], "me", [])
+        parts.append(read_features(tmp_path / "f.parquet", "me", [2, 3]))
+    whole = concatenate(parts)
+    assert whole.samples.tolist() == [20, 21, 22, 0, 7, 8]
+    assert whole.labels.tolist() == [6, 0, 1, 0, 0, 1]
+    assert whole.cls.shape == (6, 2, 4)
+    for place, part in ((slice(0, 3), parts[0]), (slice(3, 4), parts[1]), (slice(4, 6), parts[2])):
+        for name in Features.__annotations__:
+            np.testing.assert_array_equal(getattr(whole, name)[place], getattr(part, name))
 
 
 def test_extracted_features_survive_the_store(tmp_path: Path, tower: Any, pixels: torch.Tensor) -> None:

@@ -15,17 +15,24 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from lraee.exits.policies import POLICIES
 from lraee.metrics.compute import (
+    Bits,
+    Components,
+    bit_operations,
     block_macs,
+    components,
     exit_costs,
-    exit_macs,
+    head_exit_macs,
     head_macs,
     linear_macs,
-    static_cost,
+    static_costs,
     stem_macs,
     tower_macs,
 )
 from lraee.models.shape import TowerShape
+from lraee.quantize.layers import coverage
+from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
 
 VIT_B_32 = TowerShape(depth=12, tokens=50, width=768, hidden=3072, patch=3072, embedding=512, projected=True)
 shapes = st.builds(
@@ -85,53 +92,128 @@ def test_vit_b_32_costs_the_known_figures() -> None:
     assert block_macs(VIT_B_32) / 1e6 == pytest.approx(357.7, abs=0.05)
     assert 12 * block_macs(VIT_B_32) / 1e9 == pytest.approx(4.293, abs=0.0005)
     assert stem_macs(VIT_B_32) / 1e9 == pytest.approx(0.116, abs=0.0005)
-    assert exit_macs(VIT_B_32, 1000, gated=False) / 1e6 == pytest.approx(1.5, abs=0.05)
+    parts = components(VIT_B_32, 1000, 0)
+    assert (parts.exit_head + parts.class_products) / 1e6 == pytest.approx(1.5, abs=0.05)
 
 
 def test_an_ssa_head_is_what_torch_counts() -> None:
-    head = nn.Sequential(nn.Linear(768, 768), nn.GELU(), nn.Linear(768, 512), nn.Linear(512, 1000))
-    plain = _counted(head, torch.zeros(1, 768))
-    assert exit_macs(VIT_B_32, 1000, gated=False) == plain
+    head, products = nn.Sequential(nn.Linear(768, 768), nn.GELU(), nn.Linear(768, 512)), nn.Linear(512, 1000)
+    parts = components(VIT_B_32, 1000, POLICIES["learned-gate"].macs(VIT_B_32, ("confidence", "margin", "sav")))
+    assert parts.exit_head == head_exit_macs(VIT_B_32) == _counted(head, torch.zeros(1, 768))
+    assert parts.class_products == _counted(products, torch.zeros(1, 512))
     # SAV squares every feature of every patch; the gate has three products.
-    assert exit_macs(VIT_B_32, 1000, gated=True) == plain + 49 * 768 + 3
+    assert parts.gate == 49 * 768 + 3
+
+
+# Stem 1*4*2 = 8. Block: 2*2*6 + 2*2*2*2 + 2*2*2 + 2*2*2*3 = 24 + 16 + 8 + 24 = 72. Head 2*5 = 10. An exit's head:
+# 2*2 + 2*5 = 14; products with 7 classes: 5*7 = 35. The whole tower: 8 + 3*72 + 10 = 234.
+SMALL = TowerShape(depth=3, tokens=2, width=2, hidden=3, patch=4, embedding=5, projected=True)
+FULL = 234 + 35
+
+
+def test_components_by_hand() -> None:
+    assert (stem_macs(SMALL), block_macs(SMALL), head_macs(SMALL), tower_macs(SMALL)) == (8, 72, 10, 234)
+    parts = components(SMALL, 7, gate=5)
+    assert parts == Components(stem=8, block=72, own_head=10, exit_head=14, class_products=35, gate=5)
 
 
 def test_exit_costs_by_hand() -> None:
-    # Stem 1*4*2 = 8. Block: 2*2*6 + 2*2*2*2 + 2*2*2 + 2*2*2*3 = 24 + 16 + 8 + 24 = 72. Head 2*5 = 10.
-    shape = TowerShape(depth=3, tokens=2, width=2, hidden=3, patch=4, embedding=5, projected=True)
-    assert (stem_macs(shape), block_macs(shape), head_macs(shape)) == (8, 72, 10)
-    # One exit: 2*2 + 2*5 + 5*7 = 49; gated + 1*2 + 3 = 54.
-    costs = exit_costs(shape, 7, [1, 2], gated=True)
-    full = 8 + 3 * 72 + 10 + 5 * 7
-    assert costs.full == full
-    assert costs.leaving.tolist() == [8 + 72 + 54, 8 + 144 + 108, full + 108]
-    assert costs.saved(np.array([1.0, 0.0, 0.0])) == pytest.approx(1 - 134 / full)
-    assert costs.saved(np.array([0.0, 0.0, 1.0])) == pytest.approx(-108 / full)
-    assert static_cost(shape, 7, 2) == 8 + 144 + 49
+    costs = exit_costs(components(SMALL, 7, gate=5), [1, 2], depth=3)
+    assert costs.full == FULL
+    assert costs.leaving.tolist() == [8 + 72 + 54, 8 + 144 + 108, FULL + 108]
+    assert (costs.blocks.tolist(), costs.full_blocks) == ([72, 144, 216], 216)
+
+
+def test_a_head_refitted_at_full_depth_costs_an_exits_head_instead_of_the_own_one() -> None:
+    parts = components(SMALL, 7, gate=5)
+    own, refitted = (exit_costs(parts, [1, 2], 3, refitted=refitted) for refitted in (False, True))
+    assert refitted.leaving.tolist() == [*own.leaving[:-1], own.leaving[-1] - 10 + 14]
+    assert refitted.full == own.full == FULL  # still compared with the model as it is
+
+
+def test_a_static_exit_has_one_head_one_place_and_no_gate() -> None:
+    for layer in (1, 2, 3):
+        costs = static_costs(components(SMALL, 7, gate=5), layer, depth=3)
+        assert costs.leaving.tolist() == [8 + layer * 72 + 14 + 35]
+        assert (costs.blocks.tolist(), costs.full, costs.full_blocks) == ([layer * 72], FULL, 216)
+
+
+def test_bit_operations_by_hand() -> None:
+    # Half of the tower's 234 MACs at 4 x 8 bits: 117 of the blocks' 216; a third of that in each block.
+    bops = bit_operations(components(SMALL, 7, gate=5), SMALL, Bits(4, 8, 0.5))
+    assert bops.block == pytest.approx((117 * 32 + 99 * 1024) / 3)
+    assert (bops.stem, bops.own_head, bops.exit_head, bops.class_products, bops.gate) == tuple(
+        1024 * macs for macs in (8, 10, 14, 35, 5)
+    )
+
+
+@settings(deadline=None, max_examples=40)
+@given(shapes, st.integers(1, 1000), st.integers(0, 99))
+def test_without_quantization_bit_operations_are_1024_macs(shape: TowerShape, classes: int, gate: int) -> None:
+    macs = components(shape, classes, gate)
+    assert bit_operations(macs, shape, Bits()) == macs.times(1024, 1024)
+    exits = [exit_costs(parts, [1], shape.depth) for parts in (macs, bit_operations(macs, shape, Bits()))]
+    assert exits[1].leaving.tolist() == (1024 * exits[0].leaving).tolist()
+    assert exits[1].full == 1024 * exits[0].full
+
+
+@settings(deadline=None, max_examples=40)
+@given(shapes, st.integers(2, 8), st.integers(2, 8))
+def test_blocks_that_are_covered_wholly_cost_macs_times_both_bits(shape: TowerShape, weights: int, acts: int) -> None:
+    blocks = shape.depth * block_macs(shape) / tower_macs(shape)
+    macs = components(shape, 10, 0)
+    bops = bit_operations(macs, shape, Bits(weights, acts, blocks))
+    assert bops.block == pytest.approx(macs.block * weights * acts)
+    assert bops.stem == 1024 * macs.stem
+
+
+@settings(deadline=None, max_examples=40)
+@given(shapes, st.integers(2, 8), st.integers(2, 8), st.floats(0.0, 1.0))
+def test_the_covered_share_is_one_of_the_whole_tower(
+    shape: TowerShape, weights: int, acts: int, share_of_blocks: float
+) -> None:
+    tower = tower_macs(shape)
+    covered = share_of_blocks * shape.depth * block_macs(shape) / tower
+    bops = bit_operations(components(shape, 10, 0), shape, Bits(weights, acts, covered))
+    whole = bops.stem + shape.depth * bops.block + bops.own_head
+    assert whole == pytest.approx(tower * (covered * weights * acts + (1 - covered) * 1024))
+
+
+@pytest.mark.parametrize("reading", ["all_linears", "mlp_only"])
+def test_bit_operations_of_a_quantizer_are_those_of_the_linears_that_it_covers(tower: Any, reading: str) -> None:
+    covers = coverage(tower, DynamicInt8(scheme="dynamic-int8", reading=reading))
+    bits = Bits(covers.weight_bits, covers.activation_bits, covers.macs)
+    names = ("qkv", "proj", "fc1", "fc2") if reading == "all_linears" else ("fc1", "fc2")
+    x = torch.zeros(1, tower.shape.tokens, 1)
+    quantized = sum(
+        _counted(getattr(block, name), x.expand(-1, -1, getattr(block, name).in_features))
+        for block in tower.blocks
+        for name in names
+    )
+    bops = bit_operations(components(tower.shape, 10, 0), tower.shape, bits)
+    rest = tower.shape.depth * block_macs(tower.shape) - quantized
+    expected = quantized * bits.weights * bits.activations + rest * 1024
+    assert tower.shape.depth * bops.block == pytest.approx(expected)
 
 
 @settings(deadline=None, max_examples=50)
-@given(shapes, st.integers(1, 1000), st.booleans(), st.data())
-def test_leaving_later_costs_more_and_shares_are_averaged(
-    shape: TowerShape, classes: int, gated: bool, data: st.DataObject
-) -> None:
+@given(shapes, st.integers(1, 1000), st.integers(0, 99), st.data())
+def test_leaving_later_costs_more(shape: TowerShape, classes: int, gate: int, data: st.DataObject) -> None:
     layers = sorted(data.draw(st.sets(st.integers(1, shape.depth - 1), min_size=1)))
-    costs = exit_costs(shape, classes, layers, gated)
+    parts = components(shape, classes, gate)
+    costs = exit_costs(parts, layers, shape.depth)
     assert (np.diff(costs.leaving) > 0).all()
+    assert (np.diff(costs.blocks) > 0).all()
     # Nobody leaving saves nothing and pays for every head.
-    stay = np.zeros(len(layers) + 1)
-    stay[-1] = 1.0
-    assert costs.saved(stay) == pytest.approx(-len(layers) * exit_macs(shape, classes, gated) / costs.full)
-    shares = np.asarray(data.draw(st.lists(st.floats(0.01, 1.0), min_size=len(layers) + 1, max_size=len(layers) + 1)))
-    shares = shares / shares.sum()
-    each = [costs.saved(row) for row in np.eye(len(shares))]
-    assert costs.saved(shares) == pytest.approx(float(np.dot(shares, each)))
+    each = parts.exit_head + parts.class_products + parts.gate
+    assert costs.leaving[-1] - costs.full == pytest.approx(len(layers) * each)
+    assert costs.blocks[-1] == costs.full_blocks
 
 
 @settings(deadline=None, max_examples=30)
 @given(shapes)
 def test_no_exit_at_all_costs_full_depth(shape: TowerShape) -> None:
-    costs = exit_costs(shape, 10, [], gated=True)
+    costs = exit_costs(components(shape, 10, gate=3), [], shape.depth)
     assert costs.leaving.tolist() == [costs.full]
     assert costs.full == tower_macs(shape) + linear_macs(1, shape.embedding, 10)
 

@@ -55,6 +55,9 @@ def test_measures_are_their_formulas_over_all_images_at_once(
             "inr": np.sum(z.mean(axis=0) ** 2) / error.var(axis=0).sum(),
             "sqnr_db": 10 * np.log10((z**2).sum(axis=1).mean() / (error**2).sum(axis=1).mean()),
             "cosine": cosines.mean(),
+            "mse": (error**2).mean(),
+            "peak": np.abs(z).max(axis=1).mean(),
+            "peak_quantized": np.abs(dirty[layer]).max(axis=1).mean(),
         }
         for name, value in expected.items():
             assert rows.loc[layer, name] == pytest.approx(value, rel=1e-4), (layer, name)
@@ -85,6 +88,8 @@ def test_identical_towers_have_no_noise_and_give_no_warning(tower: Any, pixels: 
     assert (profile[["nsr", "nsr_low", "nsr_high"]] == 0.0).all(axis=None)
     assert np.isposinf(profile[["inr", "sqnr_db"]]).all(axis=None)
     np.testing.assert_allclose(profile["cosine"], 1.0)
+    assert (profile["mse"] == 0.0).all()
+    assert (profile["peak"] == profile["peak_quantized"]).all()
 
 
 def test_one_image_gives_no_interval(tower: Any, noisy: Any, pixels: torch.Tensor) -> None:
@@ -137,5 +142,20 @@ def test_nsr_is_the_noise_over_the_blocks_own_update_by_hand() -> None:
     assert row["inr"] == pytest.approx((4 + 12.25) / 2.5)
     assert row["sqnr_db"] == pytest.approx(10 * np.log10((25 + 10) / (1 + 9)))
     assert row["cosine"] == pytest.approx(((9 + 20) / 5 / 34**0.5 + (4 + 9) / 10**0.5 / 5) / 2)
+    # Squared errors 1 and 9 over two images of two elements; the largest elements are 4 and 3, then 5 and 4.
+    assert row["mse"] == pytest.approx((1 + 9) / 4)
+    assert (row["peak"], row["peak_quantized"]) == pytest.approx((3.5, 4.5))
+    assert rows.loc[("all", 1), "mse"] == pytest.approx(row["mse"])
     assert rows.loc[("patch-mean", 1), "nsr"] == pytest.approx(row["nsr"])
     assert rows.loc[("all", 1), "inr"] == pytest.approx(row["inr"])
+
+
+def test_peaks_and_mean_squared_errors_add_up_over_batches_by_hand() -> None:
+    moments = Moments.zero(2)
+    moments.add(torch.full((1, 2), 9.0), torch.tensor([[-7.0, 1.0]]), torch.tensor([[-5.0, 1.0]]))
+    clean, noisy = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[1.0, 2.0], [0.0, -6.0]])
+    moments.add(torch.full((2, 2), 9.0), clean, noisy)
+    row = moments.row()
+    assert row["mse"] == pytest.approx((4 + 36) / 6)
+    assert row["peak"] == pytest.approx((7 + 2 + 0) / 3)
+    assert row["peak_quantized"] == pytest.approx((5 + 2 + 6) / 3)

@@ -6,9 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from lraee.metrics.statistics import Quadrants, compare, mcnemar_p, paired_mean, quadrants, wilson
+from lraee.metrics.statistics import (
+    DRAWS,
+    Quadrants,
+    bootstrap_means,
+    compare,
+    holm,
+    mcnemar_p,
+    paired_mean,
+    quadrants,
+    wilson,
+)
 
 Z = 1.959963984540054
 answers = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
@@ -116,6 +127,60 @@ def test_bootstrap_depends_on_the_seed_and_on_nothing_else():
     differences = np.random.default_rng(0).integers(-2, 3, 997)
     assert paired_mean(differences, 4) == paired_mean(differences[::-1].copy(), 4)
     assert paired_mean(differences, 4)[1:] != paired_mean(differences, 5)[1:]
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0], [-1.0, 0.0, 1.0], [0.125, 0.25, -0.5, 0.75]])
+def test_bootstrap_means_are_distributed_as_those_of_plain_resampling(values):
+    rng = np.random.default_rng(3)
+    sample = rng.choice(values, size=250)
+    ours = bootstrap_means(sample, seed=7)
+    plain = sample[rng.integers(0, 250, size=(DRAWS, 250))].mean(axis=1)
+    spread = sample.std() / math.sqrt(250)
+    assert ours.shape == (DRAWS,)
+    # The mean of 10,000 draws has a standard error of 1 %, their standard deviation one of 0.7 %, of the spread.
+    assert ours.mean() == pytest.approx(sample.mean(), abs=0.05 * spread)
+    assert ours.std() == pytest.approx(plain.std(), rel=0.05)
+    assert ours.std() == pytest.approx(spread, rel=0.04)
+    for share in (0.025, 0.25, 0.75, 0.975):
+        assert np.quantile(ours, share) == pytest.approx(np.quantile(plain, share), abs=0.12 * spread)
+
+
+def test_the_percentile_interval_is_that_of_the_bootstrap_means():
+    sample = sample_differences((0.2, 0.5, 0.3))
+    value, low, high = paired_mean(sample, seed=4)
+    assert value == sample.mean()
+    assert (low, high) == tuple(np.percentile(bootstrap_means(sample, seed=4), [2.5, 97.5]))
+
+
+def test_holm_by_hand():
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1 are 0.02, 0.03, 0.06, 0.04; none may fall below one before it.
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.6, 0.7])) == pytest.approx([1.0, 1.0])
+    assert holm(np.array([0.04])) == pytest.approx([0.04])
+
+
+def test_holm_passes_over_what_was_not_tested():
+    nan = np.nan
+    adjusted = holm(np.array([nan, 0.01, 0.04, nan, 0.03, 0.005, nan]))
+    assert adjusted == pytest.approx([nan, 0.03, 0.06, nan, 0.06, 0.02, nan], nan_ok=True)
+    assert np.isnan(holm(np.array([nan, nan]))).all()
+    assert holm(np.array([])).shape == (0,)
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=30))
+@settings(max_examples=12, deadline=None)
+def test_holm_is_the_step_down_rule_and_never_lowers_a_p_value(p_values):
+    p = np.array(p_values)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1.0)
+    adjusted = holm(p)
+    assert adjusted[order] == pytest.approx(stepped)
+    assert (adjusted >= p).all()
+
+
+def test_holm_agrees_with_statsmodels():
+    p = np.random.default_rng(0).random(40) ** 3
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
 
 
 @given(st.integers(0, 400), st.integers(0, 400))

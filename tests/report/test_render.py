@@ -10,17 +10,21 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
+from lraee.names import FP32
 from lraee.report import ReportTables, render_report, write_report
-from lraee.report.style import THEMES
+from lraee.report.style import DARK, LIGHT, THEMES, Theme
+from lraee.report.tables import SCHEMA
 from lraee.report.wording import number, percent, points, slugs, wilson_bounds
 
 Factory = Callable[..., ReportTables]
+KINDS, SINGLE = 13, 6  # figures with a panel a quantizer, and with one panel
 HOSTILE = '<script>alert("x")</script> $a_b$ & \'{{ 7 * 7 }}'
 
 
@@ -49,8 +53,25 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
+def one(make: Factory) -> ReportTables:
+    """One quantizer with a single seed."""
+    return make(margins=(0.03,), seeds=1)
+
+
+@pytest.fixture(scope="module")
+def tables(make: Factory) -> ReportTables:
+    """Two quantizers: a gain and a loss."""
+    return make(margins=(0.03, -0.03))
+
+
+@pytest.fixture(scope="module")
 def html(tables: ReportTables) -> str:
     return render_report(tables)
+
+
+@pytest.fixture(scope="module")
+def html_of_one(one: ReportTables) -> str:
+    return render_report(one)
 
 
 @pytest.fixture(scope="module")
@@ -69,26 +90,58 @@ def test_nothing_is_loaded_from_anywhere(html: str, page: Page) -> None:
         assert not re.search(r"href=['\"]https?:", source)
 
 
-def test_size_is_bounded(html: str, make: Factory) -> None:
-    assert len(html.encode()) < 5e6
-    many = make(margins=(0.01,) * 8, names=tuple(f"quantizer {index}" for index in range(8)))
-    assert len(render_report(many).encode()) < 5e6
+def test_size_is_bounded(html: str, html_of_one: str) -> None:
+    one, two = len(html_of_one.encode()), len(html.encode())
+    assert one + 6 * (two - one) < 5e6  # seven quantizers
 
 
 def test_ids_are_unique_and_anchors_resolve(page: Page) -> None:
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     targets = [link["href"][1:] for link in page.of("a") if link["href"].startswith("#")]
-    assert len(targets) > 12
+    assert len(targets) > 60
     assert set(targets) <= set(ids)
 
 
-def test_every_image_has_alt_and_both_themes(page: Page) -> None:
-    images = page.of("img")
-    assert len(images) == 2 * (5 * 3 + 2)
-    assert all(image["alt"].strip() for image in images)
-    light, dark = [[i["alt"] for i in images if i["class"] == theme.name] for theme in THEMES]
-    assert light == dark
+SECTIONS = """
+    verdict key-figures questions noise noise-profile pathological toggles trade-off frontier results baselines
+    heuristics exits quadrants classes controls attribution quantizers strong static cls-ssa factorial refit label-free
+    gates ablations selectivity thresholds statistics splits seeds holm risk cost accounting overhead sensitivity
+    sensitivity-curves paper referee symbols limits provenance
+"""
+
+
+def test_every_section_stands_where_a_reader_expects_it(page: Page) -> None:
+    headings = [attributes["id"] for tag, attributes in page.tags if tag in ("h2", "h3") and "id" in attributes]
+    assert [name for name in headings if not name.startswith("question-")] == SECTIONS.split()
+    assert [name for name in headings if name.startswith("question-")] == [f"question-{i}" for i in range(1, 11)]
+
+
+def test_every_figure_has_a_caption_panels_and_data(page: Page, html: str) -> None:
+    figures = [figure["id"] for figure in page.of("figure")]
+    assert len(figures) == KINDS + SINGLE
+    tables_of = {table.get("id") for table in page.of("table")}
+    assert {name.replace("fig-", "data-") for name in figures} <= tables_of
+    assert html.count("<figcaption>") == len(figures)
+
+
+def test_every_image_has_an_alternative_text_of_its_own(page: Page) -> None:
+    texts = [image["alt"].strip() for image in page.of("img")]
+    assert len(texts) == KINDS * 2 + SINGLE
+    assert all(texts)
+    assert len(set(texts)) == len(texts)
+
+
+def _colours(theme: Theme) -> set[str]:
+    values = [getattr(theme, field.name) for field in dataclasses.fields(theme)]
+    return {colour for value in values for colour in ([value] if isinstance(value, str) else value)}
+
+
+def test_every_colour_is_one_of_its_theme(page: Page) -> None:
+    for svg in page.svgs():
+        light, dark = svg[: svg.index("</style>")].split("@media")
+        for part, theme in ((light, LIGHT), (dark, DARK)):
+            assert set(re.findall(r"#[0-9a-f]{6}\b", part)) <= _colours(theme)
 
 
 def test_figures_are_drawn_on_the_page_colour(html: str) -> None:
@@ -99,6 +152,9 @@ def test_hostile_names_stay_text(make: Factory) -> None:
     tables = make(margins=(0.01,), names=(HOSTILE,))
     tables = dataclasses.replace(
         tables,
+        classes=tables.classes.assign(name=HOSTILE),
+        sweep=tables.sweep.replace("confidence", HOSTILE),
+        sensitivity=tables.sensitivity.assign(axis=HOSTILE),
         provenance={**tables.provenance, "experiment": HOSTILE, "config": HOSTILE, "n_by_split": {HOSTILE: 1}},
         skipped=pd.DataFrame([{"sample": HOSTILE, "split": HOSTILE, "reason": HOSTILE}]),
         ablations=tables.ablations.assign(setting=HOSTILE, axis=HOSTILE),
@@ -118,11 +174,12 @@ def test_downloads_hold_the_full_data(page: Page, tables: ReportTables) -> None:
         name: pd.read_csv(io.BytesIO(gzip.decompress(base64.b64decode(text))), keep_default_na=True)
         for name, text in csv.items()
     }
-    trade_off = tables.points[tables.points["study"].isin(["full-depth", "static", "frontier"])]
-    assert len(unpacked["frontier.csv"]) == len(trade_off)
+    assert len(unpacked["frontier.csv"]) == (tables.points["study"] != "ablation").sum()
     assert set(tables.points.columns) <= set(unpacked["frontier.csv"].columns)
     assert unpacked["attribution.csv"]["attributable"].tolist() == tables.attribution["attributable"].tolist()
-    assert len(csv) == len(page.of("table")) - sum(table.get("class") == "facts" for table in page.of("table"))
+    assert unpacked["seeds.csv"]["margin"].tolist() == tables.seeds["margin"].tolist()
+    assert len(unpacked["classes.csv"]) == len(tables.classes)
+    assert len(csv) == sum(table.get("class") == "data-grid" for table in page.of("table"))
 
 
 def test_only_short_tables_start_open(html: str) -> None:
@@ -133,22 +190,17 @@ def test_only_short_tables_start_open(html: str) -> None:
     assert quadrants[quadrants.rindex("<details") :].startswith('<details class="data" open>')
 
 
-def test_written_files_equal_the_tables(tmp_path: Path, tables: ReportTables, html: str) -> None:
-    write_report(tmp_path, tables)
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == html
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "report.html", "tables"]
-    for name, frame in tables.frames().items():
+def test_written_files_equal_the_tables(tmp_path: Path, one: ReportTables, html_of_one: str) -> None:
+    write_report(tmp_path, one)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == html_of_one  # the same bytes again
+    for name, frame in one.frames().items():
         written = pd.read_csv(tmp_path / "tables" / f"{name}.csv", keep_default_na=False, na_values={
             column: [""] for column in frame.select_dtypes("number").columns
         }, dtype=dict.fromkeys(frame.select_dtypes(["object", "str"]).columns, str))  # fmt: skip
         assert_frame_equal(written, frame.reset_index(drop=True), check_dtype=False, rtol=0, atol=0)
     figures = sorted((tmp_path / "figures").iterdir())
-    assert len(figures) == 5 * 3 + 2
+    assert len(figures) == KINDS + SINGLE
     assert all(ElementTree.parse(figure).getroot().tag.endswith("svg") for figure in figures)
-
-
-def test_same_tables_same_bytes(tables: ReportTables, html: str) -> None:
-    assert render_report(tables) == html
 
 
 def test_invalid_tables_are_refused(tables: ReportTables) -> None:
@@ -156,17 +208,36 @@ def test_invalid_tables_are_refused(tables: ReportTables) -> None:
         render_report(dataclasses.replace(tables, exits=tables.exits.drop(columns="share")))
 
 
-def test_sparse_experiments_still_render(tables: ReportTables) -> None:
-    first = tables.points["quantizer"] == tables.points["quantizer"].iloc[0]
-    keep = first & tables.points["study"].isin(["full-depth", "frontier"]) & (tables.points["precision"] != "fp32")
-    sparse = dataclasses.replace(
-        tables, points=tables.points[keep], noise=tables.noise.iloc[:0], exits=tables.exits.iloc[:0],
-        attribution=tables.attribution.iloc[:0], ablations=tables.ablations.iloc[:0],
-        quantizers=tables.quantizers.iloc[:0], skipped=tables.skipped.iloc[:0], provenance={},
-    )  # fmt: skip
-    text = Page(render_report(sparse)).text
-    assert text.count("This experiment has no data for this section.") == 5
-    assert "No image was skipped." in text
+def _without(tables: ReportTables, *names: str) -> ReportTables:
+    """The tables with some of them empty, without kinds of columns, as an experiment writes what it did not run."""
+    frames: dict[str, Any] = {name: pd.DataFrame(columns=list(SCHEMA[name])) for name in names}
+    return dataclasses.replace(tables, **frames)
+
+
+def test_sparse_experiments_still_render(one: ReportTables) -> None:
+    keep = one.points["study"].isin(["full-depth", "frontier"]) & (one.points["precision"] != FP32)
+    keep &= one.points["supervision"] != "label-free"
+    sparse = _without(one, *(name for name in SCHEMA if name != "points"))
+    sparse = dataclasses.replace(sparse, points=one.points[keep], provenance={})
+    page = Page(render_report(sparse))
+    assert page.text.count("This was not run in this experiment.") > 15
+    assert "No image was skipped." in page.text
+    assert "No risk-controlled thresholds were run" in page.text
+    assert [figure["id"] for figure in page.of("figure")] == ["fig-frontier", "fig-quadrants", "fig-factorial"]
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert {link["href"][1:] for link in page.of("a") if link["href"].startswith("#")} <= set(ids)
+    assert set(SECTIONS.split()) <= set(ids)
+
+
+def test_a_single_seed_has_no_spread(html_of_one: str) -> None:
+    text = Page(html_of_one).text
+    assert "Fewer than two seeds were run." in text
+    assert "one seed only (1)" in text
+
+
+def test_no_number_of_the_paper_stands_beside_another_setting(html: str) -> None:
+    assert "the paper's numbers are not put beside ours" in Page(html).text
+    assert "data-paper" not in html
 
 
 def test_numbers_are_worded_for_readers() -> None:

@@ -34,17 +34,26 @@ def test_outcome_reads_the_interval(low: float, high: float, expected: Outcome) 
 @pytest.mark.parametrize(
     ("margin", "control", "lead", "summary"),
     [
-        (0.05, 0.0, "quantization explains at least part of the gain", "Early exit gains 5.00\u00a0points"),
+        (
+            0.05,
+            0.0,
+            "quantization explains at least part of the gain",
+            "Early exit (mean of 3 seeds) gains 5.00\u00a0points",
+        ),
         (0.05, 0.05, "not shown that quantization is the reason", "in FP32 it gains 5.00\u00a0points"),
-        (0.04, 0.09, "it does even more for FP32", "Early exit gains 4.00\u00a0points"),
-        (-0.05, 0.0, "less accurate than its own full depth", "Early exit loses 5.00\u00a0points"),
-        (0.001, 0.0, "Undecided", "Early exit is undecided (+0.10\u00a0points, interval includes 0)"),
+        (0.04, 0.09, "it does even more for FP32", "Early exit (mean of 3 seeds) gains 4.00\u00a0points"),
+        (-0.05, 0.0, "less accurate than its own full depth", "Early exit (mean of 3 seeds) loses 5.00\u00a0points"),
+        (0.001, 0.0, "Undecided", "Early exit (mean of 3 seeds) is undecided (+0.10\u00a0points, interval includes 0)"),
     ],
 )
 def test_wording_follows_the_data(make: Factory, margin: float, control: float, lead: str, summary: str) -> None:
     verdict = judge(make(margins=(margin, margin), control=control))
     assert lead in verdict.lead
     assert all(summary in part.summary for part in verdict.quantizers)
+
+
+def test_one_seed_is_no_mean(make: Factory) -> None:
+    assert "Early exit gains 5.00\u00a0points" in judge(make(margins=(0.05,), seeds=1)).quantizers[0].summary
 
 
 def test_mixed_quantizers_are_told_apart(tables: ReportTables) -> None:
@@ -91,7 +100,8 @@ def _with_a_gaining_point(tables: ReportTables, budget: float) -> ReportTables:
     routed = points[(points["study"] == "frontier") & (points["precision"] != FP32) & ~points["headline"]].index[0]
     change = {"select_top1": 0.99, "budget": budget, "margin": 0.03, "margin_low": 0.02, "margin_high": 0.04}
     points.loc[routed, list(change)] = list(change.values())
-    return dataclasses.replace(tables, points=points)
+    unnamed = tables.attribution.assign(best_point="")
+    return dataclasses.replace(tables, points=points, attribution=unnamed)
 
 
 def test_a_gain_elsewhere_in_the_grid_is_not_hidden_by_a_losing_headline(make: Factory) -> None:

@@ -48,11 +48,16 @@ TINY: dict[str, Any] = {
             "policy": "learned-gate", "aggregation": "ssa", "supervision": "distilled",
             "threshold_rule": "layer-adaptive", "budget": 0.05,
         },
-        "grid": {
-            "policies": ["learned-gate", "confidence"], "aggregations": ["ssa"], "supervisions": ["distilled"],
-            "threshold_rules": ["layer-adaptive"], "budgets": [0.0, 0.05],
-        },
+        "seeds": 2,
+        "grids": [
+            {
+                "policies": ["learned-gate", "patience", "learned-scalar"], "aggregations": ["ssa"],
+                "supervisions": ["distilled"], "threshold_rules": ["layer-adaptive"], "budgets": [0.0, 0.05],
+            }
+        ],
+        "risk": {"rules": ["risk-disagreement"], "policies": ["confidence"], "levels": [0.1]},
         "ablations": {"policies": ["margin"], "aggregations": ["cls"], "layers": ["each"]},
+        "sensitivity": {"kappas": [0.0], "temperatures": [2.0], "fit_images": [144]},
     },
 }  # fmt: skip
 

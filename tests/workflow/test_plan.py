@@ -76,7 +76,7 @@ def test_one_quantizer_less_only_collects_again(finished, tiny):
 
 
 def test_another_budget_fits_policies_again_and_nothing_before(finished, tiny):
-    tiny["exits"]["grid"]["budgets"].append(0.1)
+    tiny["exits"]["grids"][0]["budgets"].append(0.1)
     finished.configure(tiny)
     assert finished.planned() == both("fit_policies", "evaluate") | ENDING
 
@@ -95,6 +95,13 @@ def test_more_noise_images_measure_the_noise_again_but_extract_nothing(finished,
 
 def test_other_head_settings_extract_nothing(finished, tiny):
     tiny["exits"]["heads"]["epochs"] = 2
+    finished.configure(tiny)
+    heads = {"fit_heads:fp32", "score_exits:fp32"}
+    assert finished.planned() == both("fit_heads", "score_exits", "fit_policies", "evaluate") | heads | ENDING
+
+
+def test_another_seed_trains_and_scores_heads_but_extracts_nothing(finished, tiny):
+    tiny["exits"]["seeds"] = 3
     finished.configure(tiny)
     heads = {"fit_heads:fp32", "score_exits:fp32"}
     assert finished.planned() == both("fit_heads", "score_exits", "fit_policies", "evaluate") | heads | ENDING
@@ -166,8 +173,9 @@ def inputs_by_job(checkout):
 @pytest.mark.parametrize(
     ("rule", "allowed"),
     [
-        ("calibrate_quantizer", {"quant"}), ("noise_profile", {"fit"}), ("fit_heads", {"fit"}),
-        ("fit_policies", {"gate", "select"}),
+        ("calibrate_quantizer", {"quant"}), ("noise_profile", {"fit"}),
+        # Seeds deal the development images anew, so that heads of another seed are fitted on some of gate and select.
+        ("fit_heads", {"fit", "gate", "select"}), ("fit_policies", {"gate", "select"}),
     ],
 )  # fmt: skip
 def test_every_fitting_rule_reads_its_own_splits_alone(unbroken, rule, allowed):

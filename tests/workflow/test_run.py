@@ -1,6 +1,7 @@
 """The workflow run for real: what it leaves, what it refuses, and what an interruption does to it."""
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -9,11 +10,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TABLES = ("ablations", "attribution", "exits", "noise", "points", "quantizers", "skipped")
+TABLES = (
+    "ablations", "attribution", "classes", "controls", "costs", "early", "exits", "noise", "points", "quantizers",
+    "seed_spread", "seeds", "sensitivity", "skipped", "sweep", "thresholds",
+)  # fmt: skip
 
 
 def digests(checkout):
@@ -28,8 +35,11 @@ def test_the_run_ends_with_a_report(unbroken):
     text = report.read_text(encoding="utf-8")
     assert text.rstrip().endswith("</html>")
     assert "w4a4" in text
-    assert any((report.parent / "tables").iterdir())
+    assert {path.name for path in (report.parent / "tables").iterdir()} == {
+        f"{table}.{kind}" for table in TABLES for kind in ("csv", "parquet")
+    }
     assert any((report.parent / "figures").iterdir())
+    assert json.loads((report.parent / "summary.json").read_text(encoding="utf-8"))["schema_version"] >= 1
 
 
 def test_every_rule_leaves_its_log(unbroken):
@@ -147,6 +157,33 @@ def test_a_run_killed_while_it_extracts_goes_on_to_the_same_bytes(finished, unbr
     assert "extract_features" in done.stdout
     assert digests(finished) == digests(unbroken)
     assert not list(features.glob(".*.partial"))
+
+
+def shuffle_labels(path: Path) -> None:
+    """Give the images of a feature file each other's labels, and leave everything else as it is."""
+    table = pq.read_table(path)
+    labels = np.random.default_rng(0).permutation(table["label"].to_numpy())
+    place = table.column_names.index("label")
+    shuffled = table.set_column(place, "label", pa.array(labels, pa.int64()))
+    pq.write_table(shuffled.replace_schema_metadata(pq.read_metadata(path).metadata), path)
+
+
+def test_other_labels_of_the_test_split_change_nothing_that_is_fitted(finished, unbroken):
+    for precision in ("fp32", "w4a4", "dyn"):
+        shuffle_labels(finished.results / f"features/{precision}/test.parquet")
+    done = finished.run("--rerun-triggers", "mtime", "--forcerun", "fit_heads", "score_exits", "fit_policies")
+    assert done.returncode == 0, done.stdout[-8000:]
+    fitted = [path.relative_to(unbroken.results) for folder in ("heads", "policies")
+              for path in (unbroken.results / folder).iterdir()]  # fmt: skip
+    fitted += [Path(f"scores/{p}/{part}") for p in ("fp32", "w4a4", "dyn")
+               for part in ("gate.parquet", "select.parquet", "probes.safetensors")]  # fmt: skip
+    assert len(fitted) == 3 + 2 + 9
+    for path in fitted:
+        assert (finished.results / path).read_bytes() == (unbroken.results / path).read_bytes(), path
+    tables = [pd.read_parquet(checkout.results / "tables/points.parquet") for checkout in (finished, unbroken)]
+    assert not np.allclose(tables[0]["top1"], tables[1]["top1"])
+    chosen = ["point", "thresholds", "select_top1", "select_saved", "on_frontier"]
+    assert tables[0][chosen].equals(tables[1][chosen])
 
 
 def test_the_scripts_run_the_code_that_lies_beside_them(finished, tmp_path):

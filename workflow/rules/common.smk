@@ -13,6 +13,7 @@ os.environ.update(PYTHONPATH=str(ROOT))
 from lraee.code_version import code_hash, content_hash
 from lraee.config import ConfigError, fingerprint, load_config
 from lraee.data.manifest import SPLITS
+from lraee.exits.variants import DEVELOPMENT
 from lraee.names import FP32
 
 try:
@@ -33,7 +34,13 @@ REPORT = f"reports/{CONFIG.experiment}"
 PRECISIONS = [FP32, *CONFIG.quantizers]
 SCORED = ["gate", "select", "test"]
 SOURCES = {name: plain(source) for name, source in CONFIG.data.sources.items()}
-HEAD_LAYERS = [*CONFIG.exits.candidates, CONFIG.model.depth]
+VARIANTS = CONFIG.exits.variants(CONFIG.data.splits["fit"].images)
+HEAD_PLAN = {
+    "candidates": list(CONFIG.exits.candidates),
+    "depth": CONFIG.model.depth,
+    "aggregation": CONFIG.exits.headline.aggregation,
+    "supervision": CONFIG.exits.headline.supervision,
+}
 
 
 wildcard_constraints:
@@ -80,9 +87,14 @@ def model_module():
 
 def policy_modules():
     """The modules of the exit policies in use."""
-    ablated, grid = CONFIG.exits.ablations.policies, CONFIG.exits.grid.policies
-    names = {CONFIG.exits.headline.policy, *grid, *ablated}
+    names = CONFIG.exits.policies()
     return sorted(f"exits/policies/{name.replace('-', '_')}.py" for name in names)
+
+
+def rule_modules():
+    """The modules of all threshold rules: none takes long enough to tell them apart."""
+    folder = ROOT / "lraee"
+    return sorted(str(p.relative_to(folder)) for p in folder.glob("exits/rules/*.py"))
 
 
 def source_of(split):

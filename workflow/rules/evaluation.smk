@@ -1,5 +1,19 @@
 # The test split is opened here, once, with everything already fitted.
-TABLES = ["points", "exits", "ablations", "attribution", "quantizers"]
+TABLES = [
+    "points",
+    "exits",
+    "early",
+    "ablations",
+    "sweep",
+    "thresholds",
+    "sensitivity",
+    "attribution",
+    "classes",
+    "seeds",
+    "seed_spread",
+    "costs",
+    "quantizers",
+]
 
 
 rule evaluate:
@@ -7,10 +21,12 @@ rule evaluate:
         test=f"{RESULTS}/scores/{{quantizer}}/test.parquet",
         fp32_test=f"{RESULTS}/scores/{FP32}/test.parquet",
         policies=f"{RESULTS}/policies/{{quantizer}}.json",
+        state=quantizer_state("{quantizer}"),
+        classes=f"{RESULTS}/classes.safetensors",
     output:
         **{
             table: f"{RESULTS}/evaluation/{{quantizer}}/{table}.parquet"
-            for table in TABLES
+            for table in [*TABLES, "answers"]
         },
     log:
         f"{LOGS}/evaluate/{{quantizer}}.log",

@@ -1,10 +1,11 @@
 # Heads on the fit split, scores of every exit, then gates (gate split) and thresholds (select split).
 
 
+# A seed deals the development images to their splits anew, so that all of them are read.
 rule fit_heads:
     input:
-        features=lambda w: features(w.precision, "fit"),
-        targets=features(FP32, "fit"),
+        development=lambda w: [features(w.precision, s) for s in DEVELOPMENT],
+        targets=[features(FP32, s) for s in DEVELOPMENT],
         classes=f"{RESULTS}/classes.safetensors",
     output:
         f"{RESULTS}/heads/{{precision}}.safetensors",
@@ -19,10 +20,12 @@ rule fit_heads:
         mem_mb=3000,
     params:
         heads=plain(CONFIG.exits.heads),
-        layers=HEAD_LAYERS,
+        plan=HEAD_PLAN,
+        variants=[plain(v) for v in VARIANTS],
         seed=CONFIG.seed,
-        identity=lambda w: identity(w.precision, "fit"),
-        target_identity=identity(FP32, "fit"),
+        sources={s: CONFIG.data.splits[s].source for s in DEVELOPMENT},
+        identities=lambda w: {s: identity(w.precision, s) for s in DEVELOPMENT},
+        target_identities={s: identity(FP32, s) for s in DEVELOPMENT},
         code=code("fit_heads.py"),
     script:
         "../scripts/fit_heads.py"
@@ -30,11 +33,14 @@ rule fit_heads:
 
 rule score_exits:
     input:
-        features=[features("{precision}", split) for split in SCORED],
+        development=lambda w: [features(w.precision, s) for s in DEVELOPMENT],
+        targets=[features(FP32, s) for s in DEVELOPMENT],
+        test=lambda w: features(w.precision, "test"),
         heads=f"{RESULTS}/heads/{{precision}}.safetensors",
         classes=f"{RESULTS}/classes.safetensors",
     output:
-        [f"{RESULTS}/scores/{{precision}}/{split}.parquet" for split in SCORED],
+        **{s: f"{RESULTS}/scores/{{precision}}/{s}.parquet" for s in SCORED},
+        probes=f"{RESULTS}/scores/{{precision}}/probes.safetensors",
     log:
         f"{LOGS}/score_exits/{{precision}}.log",
     benchmark:
@@ -45,9 +51,13 @@ rule score_exits:
     resources:
         mem_mb=3000,
     params:
-        depth=CONFIG.model.depth,
-        layers=HEAD_LAYERS,
-        identities=lambda w: [identity(w.precision, split) for split in SCORED],
+        heads=plain(CONFIG.exits.heads),
+        plan=HEAD_PLAN,
+        variants=[plain(v) for v in VARIANTS],
+        sources={s: CONFIG.data.splits[s].source for s in DEVELOPMENT},
+        identities=lambda w: {s: identity(w.precision, s) for s in DEVELOPMENT},
+        target_identities={s: identity(FP32, s) for s in DEVELOPMENT},
+        test_identity=lambda w: identity(w.precision, "test"),
         code=code("score_exits.py"),
     script:
         "../scripts/score_exits.py"
@@ -77,6 +87,7 @@ rule fit_policies:
         exits=plain(CONFIG.exits),
         depth=CONFIG.model.depth,
         kappa=CONFIG.noise.kappa,
-        code=code("fit_policies.py", *policy_modules()),
+        fit_images=CONFIG.data.splits["fit"].images,
+        code=code("fit_policies.py", *policy_modules(), *rule_modules()),
     script:
         "../scripts/fit_policies.py"

@@ -6,7 +6,7 @@ rule collect_tables:
         evaluation=expand(
             f"{RESULTS}/evaluation/{{quantizer}}/{{table}}.parquet",
             quantizer=CONFIG.quantizers,
-            table=TABLES,
+            table=[*TABLES, "answers"],
         ),
         noise=expand(
             f"{RESULTS}/noise/{{quantizer}}.parquet", quantizer=CONFIG.quantizers
@@ -22,7 +22,7 @@ rule collect_tables:
     output:
         expand(
             f"{RESULTS}/tables/{{table}}.parquet",
-            table=[*TABLES, "noise", "skipped"],
+            table=[*TABLES, "controls", "noise", "skipped"],
         ),
         provenance=f"{RESULTS}/tables/provenance.json",
     log:
@@ -37,6 +37,7 @@ rule collect_tables:
     params:
         config=plain(CONFIG),
         kappa=CONFIG.noise.kappa,
+        seed=CONFIG.seed,
         candidates=list(CONFIG.exits.candidates),
         identities=[identity(FP32, s) for s in SPLITS if s != "quant"],
         facts={
@@ -46,6 +47,9 @@ rule collect_tables:
             "candidates": list(CONFIG.exits.candidates),
             "kappa": CONFIG.noise.kappa,
             "seed": CONFIG.seed,
+            "seeds": CONFIG.exits.seeds,
+            "delta": CONFIG.exits.risk.delta,
+            "paper_setting": CONFIG.model.is_papers(),
             "n_by_split": {split: s.images for split, s in CONFIG.data.splits.items()},
             "model": f"{CONFIG.model.name} ({CONFIG.model.family})",
             "data": ", ".join(
@@ -61,11 +65,12 @@ rule report:
     input:
         tables=expand(
             f"{RESULTS}/tables/{{table}}.parquet",
-            table=[*TABLES, "noise", "skipped"],
+            table=[*TABLES, "controls", "noise", "skipped"],
         ),
         provenance=f"{RESULTS}/tables/provenance.json",
     output:
         report=f"{REPORT}/report.html",
+        summary=f"{REPORT}/summary.json",
         tables=directory(f"{REPORT}/tables"),
         figures=directory(f"{REPORT}/figures"),
     log:

@@ -6,7 +6,8 @@ import pandas as pd
 from _job import logged
 
 import lraee
-from lraee.evaluation.collect import noise_table, provenance, quantizer_table
+from lraee.evaluation.collect import corrected, noise_table, provenance, quantizer_table
+from lraee.evaluation.contrasts import control_rows
 from lraee.features.store import read_skipped
 from lraee.io import read_header, read_table, write_json, write_table
 
@@ -18,6 +19,9 @@ with logged(snakemake):
     tables = {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
     headers = {Path(path).stem: read_header(path) for path in snakemake.input.states}
     tables["quantizers"] = quantizer_table(tables["quantizers"], headers)
+    tables["points"] = corrected(tables["points"])
+    answers = tables.pop("answers").drop_duplicates(["quantizer", "sample"])
+    tables["controls"] = control_rows(answers, tables["quantizers"], p.seed)
     profiles = [read_table(path) for path in snakemake.input.noise]
     tables["noise"] = noise_table(profiles, p.candidates, p.kappa)
     skipped = [

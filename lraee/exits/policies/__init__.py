@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lraee.exits.score_table import ExitScores
+from lraee.exits.thresholds import ThresholdGrid
+from lraee.models.shape import TowerShape
 from lraee.registry import Registry
 
 
 class Policy(ABC):
     """How ready an image is to leave at each exit.
 
-    `gated` policies compute SAV and a gate at every exit, which is counted in their cost.
+    `gated` policies read the signals that the configuration's `gate_features` name.
     """
 
     gated: ClassVar[bool] = False
@@ -33,6 +35,14 @@ class Policy(ABC):
     @abstractmethod
     def readiness(self, scores: ExitScores, fitted: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
         """Return the readiness (n, E), each in [0, 1]."""
+
+    def macs(self, shape: TowerShape, features: Sequence[str]) -> int:
+        """Return the MACs that the policy adds at every exit, beside the head. Default: none worth counting."""
+        return 0
+
+    def thresholds(self, grid: ThresholdGrid, exits: int) -> NDArray[np.float64]:
+        """Return the thresholds to choose from, ascending from -inf to +inf. Default: the configuration's grid."""
+        return grid.values
 
 
 POLICIES: Registry[Policy] = Registry("exit policy", __name__)

@@ -1,4 +1,4 @@
-"""The paper's learned gate: sigma(w1 confidence + w2 margin + w3 SAV + b), one an exit, fitted to "this exit is right".
+"""LRA-EE's learned gate: sigma(w1 confidence + w2 margin + w3 SAV + b), one an exit, fitted to "this exit is right".
 
 It is a logistic regression, so scikit-learn fits it; inputs are standardised first, since SAV has another scale.
 """
@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 
 from lraee.exits.policies import POLICIES, Policy
 from lraee.exits.score_table import ExitScores
+from lraee.models.shape import TowerShape
 
 
 def fit_gate(signals: NDArray[np.floating], right: NDArray[np.bool_]) -> dict[str, Any]:
@@ -46,6 +47,15 @@ class LearnedGate(Policy):
             signals = scores.signals(gate["features"])[:, exit_].astype(np.float64)
             columns.append(expit((signals - gate["mean"]) / gate["scale"] @ gate["weights"] + gate["bias"]))
         return np.stack(columns, axis=1)
+
+    def macs(self, shape: TowerShape, features: Sequence[str]) -> int:
+        """Return one product a signal, and what the signals cost that the head does not compute anyway.
+
+        SAV squares every patch token; its share of the energy needs the squared mean patch token as well.
+        """
+        sav = (shape.tokens - 1) * shape.width if any(name.endswith("sav") for name in features) else 0
+        energy = shape.width if "relative-sav" in features else 0
+        return sav + energy + len(features)
 
 
 POLICIES.register("learned-gate")(LearnedGate())

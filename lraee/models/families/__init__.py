@@ -37,6 +37,10 @@ class ModelFamily(Settings, ABC):
     def files(self) -> list[Path]:
         """Return the files that the model is read from, for the workflow to watch; they need not exist."""
 
+    def is_papers(self) -> bool:
+        """Whether this is the model and data that LRA-EE reports on: CLIP ViT-B/32 on ImageNet."""
+        return False
+
     @abstractmethod
     def load(self) -> LoadedModel:
         """Load the vision tower; FileNotFoundError or ValueError name what is missing."""

@@ -33,6 +33,9 @@ class OpenClipModel(ModelFamily):
             return [_EMBEDDED / f"{self.name}{suffix}" for suffix in (".json", ".safetensors")]
         return [Path(self.pretrained)] if self.pretrained.endswith(".safetensors") else []
 
+    def is_papers(self) -> bool:
+        return self.name.startswith("ViT-B-32") and self.class_names == "imagenet"
+
     def load(self) -> LoadedModel:
         from lraee.models.open_clip_tower import load
 
