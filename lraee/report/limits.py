@@ -45,9 +45,9 @@ def _seeds(tables: ReportTables) -> str:
         seed = tables.provenance.get("seed", "not recorded")
         return f"{covers}, which was done with one seed only ({seed})."
     return (
-        f"{covers}. The headline alone is refitted with {seeds} seeds, which show that second error apart; all other "
-        "points come from the first seed, and the test images, the network and the quantizer's calibration images are "
-        "the same throughout."
+        f"{covers}. The headline alone is refitted with {seeds} seeds: the margins in the verdict and of the FP32 "
+        "control are means over them, with intervals that hold both. All other points come from the first seed, and "
+        "the test images, the network and the quantizer's calibration images are the same throughout."
     )
 
 

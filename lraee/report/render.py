@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lraee.io import replacing, write_table
@@ -73,12 +74,17 @@ def _environment() -> Environment:
     )  # fmt: skip
 
 
+def _as_yaml(config: Any) -> str:
+    """A configuration as it is written in a file."""
+    return config if isinstance(config, str) else yaml.safe_dump(config, sort_keys=False, width=100)
+
+
 def _document(tables: ReportTables, figures: dict[str, Figure]) -> str:
     """Fill the template."""
     provenance: dict[str, Any] = dict(tables.provenance)
     return _environment().get_template("report.html.j2").render(
         provenance=provenance,
-        config=str(provenance.pop("config", "")),
+        config=_as_yaml(provenance.pop("config", "")),
         verdict=judge(tables),
         figures=figures,
         data_of=data(tables),
