@@ -117,11 +117,14 @@ class BestOfGrid(_Entry):
 
 
 class Spread(_Entry):
-    """A measure of the headline over refits with several seeds (``sampling_sd``: over test images, of the first)."""
+    """A measure of the headline over refits with several seeds.
+
+    The interval of the mean holds seeds and test images; ``sampling_sd`` is over test images, of the first seed.
+    """
 
     measure: str
     seeds: int
-    mean: Number
+    mean: Estimate | None
     sd: Number
     minimum: Number
     maximum: Number
@@ -152,7 +155,11 @@ class VerdictEntry(_Entry):
 
 
 class QuantizerEntry(_Entry):
-    """Everything about one quantizer. ``attributable``: margin under the quantizer minus margin of the FP32 control."""
+    """Everything about one quantizer.
+
+    ``attributable``: margin under the quantizer minus margin of the FP32 control, with several seeds their mean, whose
+    interval holds seeds and test images. The operating points are those of the first seed.
+    """
 
     quantizer: str
     weight_bits: Number
@@ -272,18 +279,16 @@ def _best(tables: ReportTables, quantizer: str) -> BestOfGrid | None:
 
 
 def _spread(tables: ReportTables, quantizer: str) -> tuple[Spread, ...]:
-    """Seed spread of one quantizer; nothing where the experiment has no such table."""
-    frame = tables.frames().get("seed_spread")
-    if frame is None or frame.empty:
-        return ()
-    rows = [row for _, row in frame[frame["quantizer"] == quantizer].iterrows()]
-    numbers = ("mean", "sd", "minimum", "maximum", "sampling_sd")
+    """Seed spread of one quantizer."""
+    frame = tables.seed_spread
+    numbers = ("sd", "minimum", "maximum", "sampling_sd")
     return tuple(
         Spread(
-            measure=_string(row, "measure"), seeds=int(row["seeds"]), **{name: _number(row, name) for name in numbers}
+            measure=str(row["measure"]), seeds=int(row["seeds"]), mean=_measured(row, "mean"),
+            **{name: _number(row, name) for name in numbers},
         )
-        for row in rows
-    )
+        for _, row in frame[frame["quantizer"] == quantizer].iterrows()
+    )  # fmt: skip
 
 
 def _verdict(part: QuantizerVerdict) -> QuantizerVerdictEntry:
