@@ -128,7 +128,8 @@ class SensitivitySettings(Settings):
     """Each list is a curve: the headline with one number or normalisation changed.
 
     inr_exponents: of the `global` rule, tau_L = tau (mean INR / INR_L)^x. kappas: of the pruning rule. sav: how the
-    gate's SAV is normalised. temperatures: factors of the logit scale. fit_images: how many train the heads.
+    gate's SAV is normalised. temperatures: factors of the logit scale. fit_images: how many train the heads,
+    in as many epochs and so in fewer steps.
     """
 
     inr_exponents: tuple[float, ...] = ()
