@@ -35,11 +35,12 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "percent": wording.percent,
     "percent1": _percent1,
     "points": wording.points,
+    "hundredths": lambda value: wording.number(100 * value),
     "ratio": wording.significant,
     "p": lambda value: wording.p_value(value).removeprefix(f"={wording.NBSP}"),
 }
 _INTERVALS = {"percent": wording.percent_interval, "percent1": wording.percent_interval,
-              "points": wording.points_interval}  # fmt: skip
+              "points": wording.points_interval, "hundredths": wording.percent_interval}  # fmt: skip
 
 
 @dataclass(frozen=True)

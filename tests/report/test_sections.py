@@ -154,7 +154,7 @@ def test_spread_is_that_of_pandas(one: ReportTables) -> None:
     rows = statistics.spread_rows(one.seed_spread).set_index("measure")
     margins = one.seeds["margin"]
     assert rows.loc["margin", "sd"] == pytest.approx(margins.std())
-    assert rows.loc["margin", "mean_percent"] == pytest.approx(100 * margins.mean())
+    assert rows.loc["margin", "mean"] == pytest.approx(margins.mean())
     assert rows.loc["margin", "ratio"] == pytest.approx(margins.std() / 0.006)
     assert (rows["sd_low"] <= rows["sd"]).all()
 

@@ -129,9 +129,8 @@ def spread_rows(seed_spread: pd.DataFrame) -> pd.DataFrame:
     bounds = [standard_deviation(float(sd), float(n)) for sd, n in zip(seed_spread["sd"], seed_spread["seeds"],
                                                                        strict=True)]  # fmt: skip
     labels = [_MEASURES.get(str(name), str(name)) for name in seed_spread["measure"]]
-    percent = {f"{name}_percent": 100 * seed_spread[name].astype(float) for name in ("mean", "minimum", "maximum")}
     return seed_spread.assign(
-        label=labels, **percent, sd_low=[low for low, _ in bounds], sd_high=[high for _, high in bounds],
+        label=labels, sd_low=[low for low, _ in bounds], sd_high=[high for _, high in bounds],
         ratio=(seed_spread["sd"] / seed_spread["sampling_sd"]).astype(float),
     )  # fmt: skip
 
@@ -140,9 +139,10 @@ def spread(tables: ReportTables) -> DataTable:
     """Standard deviation over seeds beside that over test images, by measure."""
     columns = [
         Column("quantizer", "Quantizer"), Column("label", "Measure"), Column("seeds", "Seeds", "count"),
-        Column("mean_percent", "Mean", "number"), Column("sd", "SD over seeds, points", "points", True),
-        Column("minimum_percent", "Least", "number"), Column("maximum_percent", "Most", "number"),
-        Column("sampling_sd", "SD over test images, points", "points"), Column("ratio", "Ratio", "number"),
+        Column("mean", "Mean, interval of seeds and test images", "hundredths", True),
+        Column("sd", "SD over seeds", "hundredths", True),
+        Column("minimum", "Least", "hundredths"), Column("maximum", "Most", "hundredths"),
+        Column("sampling_sd", "SD over test images", "hundredths"), Column("ratio", "Ratio", "number"),
     ]  # fmt: skip
     return build("data-seed-spread", "Spread over seeds and over test images", spread_rows(tables.seed_spread), columns)
 
