@@ -46,7 +46,8 @@ def measure(images: int) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from lraee.exits.heads import HeadKey, initial_heads
+    from lraee.exits.head_plan import HeadKey
+    from lraee.exits.heads import initial_heads
     from lraee.exits.score_table import FINAL, score_tables
     from lraee.exits.scores import Probes, Scorer, score_table
     from lraee.exits.thresholds import surface

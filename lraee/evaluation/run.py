@@ -24,7 +24,7 @@ from lraee.evaluation.choices import (
 )
 from lraee.evaluation.fit import Arm, Fitted, Ground, Static, best_static, fit_configurations, static_exits
 from lraee.evaluation.sweep import sweep_rows, threshold_rows
-from lraee.exits.heads import HeadPlan
+from lraee.exits.head_plan import HeadPlan
 from lraee.exits.score_table import ScoreTable
 from lraee.exits.thresholds import ThresholdGrid
 from lraee.exits.variants import BASE

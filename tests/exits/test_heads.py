@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lraee.exits.heads import HeadKey, HeadPlan, Heads, fit_heads, head_inputs, initial_heads, stacked
+from lraee.exits.head_plan import HeadKey, HeadPlan
+from lraee.exits.heads import Heads, fit_heads, head_inputs, initial_heads, stacked
 from lraee.exits.settings import HeadSettings
 from lraee.exits.variants import BASE
 from lraee.features.store import Features

@@ -10,7 +10,8 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lraee.exits.heads import HeadKey, Heads, initial_heads
+from lraee.exits.head_plan import HeadKey
+from lraee.exits.heads import Heads, initial_heads
 from lraee.exits.score_table import COLUMNS, score_tables
 from lraee.exits.scores import PENALTIES, Probes, Scorer, fit_probes, fit_scorer, predictions, score_table
 from lraee.exits.variants import BASE, Variant

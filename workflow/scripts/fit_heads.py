@@ -5,7 +5,8 @@ from _classes import read_classes
 from _development import read_pools
 from _job import logged, use_threads
 
-from lraee.exits.heads import HeadPlan, fit_heads, stacked
+from lraee.exits.head_plan import HeadPlan
+from lraee.exits.heads import fit_heads, stacked
 from lraee.exits.settings import HeadSettings
 from lraee.exits.variants import Variant, deal_again
 from lraee.tensors import write_tensors

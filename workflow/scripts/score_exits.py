@@ -7,7 +7,8 @@ from _job import logged, use_threads
 from torch import from_numpy
 from tqdm import tqdm
 
-from lraee.exits.heads import HeadKey, HeadPlan, Heads
+from lraee.exits.head_plan import HeadKey, HeadPlan
+from lraee.exits.heads import Heads
 from lraee.exits.scores import fit_scorer, predictions, score_table
 from lraee.exits.settings import HeadSettings
 from lraee.exits.variants import BASE, Variant, deal_again
