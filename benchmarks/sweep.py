@@ -34,11 +34,12 @@ def _chunks(images: int) -> Iterator[object]:
     rng = np.random.default_rng(0)
     for start in range(0, images, CHUNK):
         n = min(CHUNK, images - start)
-        vectors = rng.standard_normal((n, EXITS + 1, WIDTH), dtype=np.float32)
+        vectors = rng.standard_normal((n, EXITS + 1, WIDTH), dtype=np.float32).astype(np.float16)
         final = rng.standard_normal((n, EMBEDDING), dtype=np.float32)
         sav = rng.random((n, EXITS + 1), dtype=np.float32)
         labels = rng.integers(0, CLASSES, n)
-        yield Features(np.arange(start, start + n), labels, vectors, vectors, sav, final)
+        layers = tuple(range(1, EXITS + 2))
+        yield Features(layers, np.arange(start, start + n), labels, vectors, vectors, sav, final)
 
 
 def measure(images: int) -> dict[str, float]:
@@ -65,7 +66,7 @@ def measure(images: int) -> dict[str, float]:
     scorer = Scorer(Variant(), initial_heads(keys, WIDTH, EMBEDDING, seed=0), probes, classes)
 
     began = time.perf_counter()
-    table = score_tables(score_table([scorer.score(chunk, slice(None)) for chunk in _chunks(images)]))[BASE]
+    table = score_tables(score_table([scorer.score(chunk) for chunk in _chunks(images)]))[BASE]
     scored = time.perf_counter()
     scores = table.at("ssa", "distilled", layers, FINAL)
     shape = TowerShape(depth=12, tokens=50, width=WIDTH, hidden=3072, patch=3072, embedding=EMBEDDING, projected=True)

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from lraee.data.manifest import DataSettings
 from lraee.data.sources import SOURCES
 from lraee.evaluation.choices import ExitSettings
+from lraee.features.settings import FeatureSettings
 from lraee.metrics.settings import NoiseSettings
 from lraee.models.families import FAMILIES, ModelFamily
 from lraee.names import FP32
@@ -33,6 +34,7 @@ class Config(Settings):
     model: Annotated[ModelFamily, ChosenFrom(FAMILIES, "family")]
     batch: PositiveInt = 64
     quantizers: Annotated[dict[Name, Annotated[Scheme, ChosenFrom(SCHEMES, "scheme")]], Field(min_length=1)]
+    features: FeatureSettings = FeatureSettings()
     noise: NoiseSettings = NoiseSettings()
     exits: ExitSettings
 

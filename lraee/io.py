@@ -48,7 +48,8 @@ def read_json(path: str | Path) -> Any:
 def write_table(path: str | Path, frame: pd.DataFrame) -> None:
     """Write a tidy table as Parquet."""
     with replacing(path) as partial:
-        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), partial, compression="zstd")
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -61,7 +62,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
 def open_parquet(path: str | Path) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file; UnreadableFileError names a truncated or damaged one, also while it is read."""
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
     except (FileNotFoundError, PermissionError):
         raise

@@ -6,7 +6,7 @@ embedding is (LRA-EE, section on SSA heads). Every head of a precision has the s
 as one batched product: they share no parameter and Adam works element by element, so that each comes out as if alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from lraee.exits.checkpoint import Checkpoint
+from lraee.exits.development import Development, Part
 from lraee.exits.head_plan import HeadKey
 from lraee.exits.settings import HeadSettings, Supervision
+from lraee.exits.variants import Variant, deal_again
 from lraee.features.store import Features
 from lraee.models.tower import ClassEmbeddings
 
@@ -73,46 +76,87 @@ def initial_heads(keys: list[HeadKey], width: int, embedding: int, seed: int) ->
     return Heads(keys, {"norm": norm, **weights})
 
 
-def head_inputs(
-    features: Features, keys: Sequence[HeadKey], layers: Sequence[int], rows: NDArray[np.int64] | slice
-) -> Tensor:
-    """Pick each head's input vectors of some rows: (H, rows, d). `layers` are the layers that `features` hold."""
+def head_inputs(features: Features, keys: Sequence[HeadKey]) -> Tensor:
+    """Pick each head's input vectors: (H, n, d) float32."""
     sources = {"ssa": features.mean, "cls": features.cls}
-    picked = [sources[key.aggregation][rows, list(layers).index(key.layer)] for key in keys]
-    return torch.from_numpy(np.stack(picked))
+    picked = [sources[key.aggregation][:, features.layers.index(key.layer)] for key in keys]
+    return torch.from_numpy(np.stack(picked)).float()
+
+
+def fit_variant(
+    variant: Variant,
+    keys: list[HeadKey],
+    pool: Development,
+    classes: ClassEmbeddings,
+    settings: HeadSettings,
+    seed: int,
+    checkpoint: Checkpoint,
+) -> Heads:
+    """Train a variant's heads on the images that it deals to `fit`; `seed` is the run's."""
+    seed += variant.seed
+    rows = np.flatnonzero(deal_again(pool.images, variant.seed) == "fit")[: variant.images]
+    chosen = np.isin(np.arange(len(pool.images.label)), rows)
+    layers = sorted({key.layer for key in keys})
+
+    def parts(epoch: int) -> Iterator[Part]:
+        return pool.parts(layers, np.random.default_rng((seed, epoch, 1)))
+
+    return fit_heads(parts, chosen, keys, classes, settings, seed, checkpoint)
 
 
 def fit_heads(
-    features: Features,
-    targets: NDArray[np.float32],
-    rows: NDArray[np.int64],
+    parts: Callable[[int], Iterable[Part]],
+    chosen: NDArray[np.bool_],
     keys: list[HeadKey],
     classes: ClassEmbeddings,
     settings: HeadSettings,
     seed: int,
+    checkpoint: Checkpoint | None = None,
 ) -> Heads:
-    """Train heads on some rows of the development images.
+    """Train heads on the images of the pool that are `chosen` (one entry a place).
 
-    `features` are the precision's own, of every layer 1..depth; `targets` (n, e) the FP32 model's final embeddings of
-    the same images.
+    `parts` yields the pool's parts for an epoch; images are shuffled within a part. Targets are the FP32 model's final
+    embeddings.
     """
-    heads = initial_heads(keys, features.cls.shape[-1], targets.shape[1], seed)
+    first = next(iter(parts(0)))
+    heads = initial_heads(keys, first.features.cls.shape[-1], first.targets.shape[1], seed)
     for parameter in heads.parameters.values():
         parameter.requires_grad_(True)
     optimiser = torch.optim.Adam(heads.parameters.values(), lr=settings.learning_rate, fused=True)
     weights = torch.tensor([OBJECTIVES[key.supervision] for key in keys])  # type: ignore[index]
-    goal, labels = torch.from_numpy(targets), torch.from_numpy(features.labels)
-    layers = range(1, features.cls.shape[1] + 1)
-    for epoch in tqdm(range(settings.epochs), desc=f"{len(keys)} heads of {keys[0].variant}", unit="epoch"):
-        order = rows[np.random.default_rng((seed, epoch)).permutation(len(rows))]
-        for start in range(0, len(order), settings.batch):
-            batch = order[start : start + settings.batch]
-            inputs = head_inputs(features, keys, layers, batch)
-            losses = _losses(heads, inputs, labels[batch], goal[batch], classes)
-            (losses * weights).sum().backward()
-            optimiser.step()
-            optimiser.zero_grad()
+    done = checkpoint.restore(heads.parameters, optimiser) if checkpoint else 0
+    for step, (part, rows) in enumerate(
+        _batches(parts, chosen, settings, seed, f"{len(keys)} heads of {keys[0].variant}")
+    ):
+        if step < done:
+            continue
+        inputs, labels = head_inputs(part.features.at(rows), keys), torch.from_numpy(part.features.labels[rows])
+        losses = _losses(heads, inputs, labels, torch.from_numpy(part.targets[rows]), classes)
+        (losses * weights).sum().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        if checkpoint:
+            checkpoint.keep(heads.parameters, optimiser, step + 1)
     return Heads(keys, {name: parameter.detach() for name, parameter in heads.parameters.items()})
+
+
+def _batches(
+    parts: Callable[[int], Iterable[Part]],
+    chosen: NDArray[np.bool_],
+    settings: HeadSettings,
+    seed: int,
+    description: str,
+) -> Iterator[tuple[Part, NDArray[np.int64]]]:
+    """Yield parts with the rows of a batch in them, for all epochs."""
+    with tqdm(total=settings.epochs * int(chosen.sum()), desc=description, unit="img", mininterval=5) as bar:
+        for epoch in range(settings.epochs):
+            rng = np.random.default_rng((seed, epoch))
+            for part in parts(epoch):
+                order = rng.permutation(np.flatnonzero(chosen[part.places]))
+                for start in range(0, len(order), settings.batch):
+                    rows = order[start : start + settings.batch]
+                    yield part, rows
+                    bar.update(len(rows))
 
 
 def _losses(heads: Heads, inputs: Tensor, labels: Tensor, goal: Tensor, classes: ClassEmbeddings) -> Tensor:

@@ -1,6 +1,6 @@
 """Score every exit: all that routing ever needs, computed once a precision and split."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lraee.exits.development import Development
 from lraee.exits.heads import Heads, head_inputs
 from lraee.exits.score_table import COLUMNS, FINAL
-from lraee.exits.variants import Variant
-from lraee.features.store import Features
+from lraee.exits.variants import Variant, deal_again
+from lraee.features.store import Features, Shard, concatenate, iterate_features
 from lraee.models.tower import ClassEmbeddings
 
 PENALTIES = tuple(np.logspace(-1, 5, 7))
@@ -74,7 +75,10 @@ def predictions(embeddings: Tensor, classes: ClassEmbeddings) -> NDArray[np.int6
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores the exits of one variant; `heads` and `probes` are stacked alike."""
+    """Scores the exits of one variant; `heads` and `probes` are stacked alike.
+
+    Features that it is given must hold the last layer beside those of the heads.
+    """
 
     variant: Variant
     heads: Heads
@@ -82,28 +86,28 @@ class Scorer:
     classes: ClassEmbeddings
 
     @torch.inference_mode()
-    def score(self, features: Features, rows: NDArray[np.int64] | slice) -> pd.DataFrame:
-        """Score some rows at every head and at the model's own: part of a long score table.
+    def score(self, features: Features) -> pd.DataFrame:
+        """Score images at every head and at the model's own: part of a long score table.
 
-        `features` hold every layer 1..depth. Certainty, SAV and energy of the model's own answer are NaN.
+        Certainty, SAV and energy of the model's own answer are NaN.
         """
-        depth = features.cls.shape[1]
-        inputs = head_inputs(features, self.heads.keys, range(1, depth + 1), rows)
+        inputs = head_inputs(features, self.heads.keys)
         embeddings, certainty = self.heads.embed(inputs), self.probes.certainty(inputs).numpy()
         parts = []
         for index, key in enumerate(self.heads.keys):
+            place = features.layers.index(key.layer)
             signals = {
                 "certainty": certainty[index],
-                "sav": features.sav[rows, key.layer - 1],
-                "energy": np.square(features.mean[rows, key.layer - 1]).sum(axis=1),
+                "sav": features.sav[:, place],
+                "energy": np.square(features.mean[:, place].astype(np.float32)).sum(axis=1),
             }
             named = {"aggregation": key.aggregation, "supervision": key.supervision, "layer": key.layer}
             parts.append(named | self._answers(embeddings[index]) | signals)
-        own = {"aggregation": FINAL[0], "supervision": FINAL[1], "layer": depth}
+        own = {"aggregation": FINAL[0], "supervision": FINAL[1], "layer": max(features.layers)}
         missing = dict.fromkeys(("certainty", "sav", "energy"), np.float32("nan"))
-        parts.append(own | self._answers(torch.from_numpy(features.final[rows])) | missing)
-        labels = features.labels[rows].astype(np.int32)
-        who = {"variant": self.variant.name, "sample": features.samples[rows], "label": labels}
+        parts.append(own | self._answers(torch.from_numpy(features.final)) | missing)
+        labels = features.labels.astype(np.int32)
+        who = {"variant": self.variant.name, "sample": features.samples, "label": labels}
         return pd.concat([pd.DataFrame(who | part) for part in parts], ignore_index=True)[list(COLUMNS)]
 
     def _answers(self, embeddings: Tensor) -> dict[str, NDArray[np.generic]]:
@@ -111,22 +115,42 @@ class Scorer:
 
 
 def fit_scorer(
-    variant: Variant,
-    heads: Heads,
-    features: Features,
-    gate_rows: NDArray[np.int64],
-    fp32_answers: NDArray[np.int64],
-    classes: ClassEmbeddings,
+    variant: Variant, heads: Heads, gate: Features, fp32_answers: NDArray[np.int64], classes: ClassEmbeddings
 ) -> Scorer:
     """Fit the probes of a variant's heads on its `gate` images.
 
-    `fp32_answers` (n,) of all development images are what counts as right for heads fitted without labels.
+    `fp32_answers` (n,) are what counts as right for heads fitted without labels.
     """
-    inputs = head_inputs(features, heads.keys, range(1, features.cls.shape[1] + 1), gate_rows)
-    given = predictions(heads.embed(inputs), classes)
-    truth = {True: fp32_answers[gate_rows], False: features.labels[gate_rows]}
-    right = np.stack([given[i] == truth[key.supervision == "label-free"] for i, key in enumerate(heads.keys)])
-    return Scorer(variant, heads, fit_probes(inputs.numpy(), right), classes)
+    weights, biases = [], []
+    for key in heads.keys:  # one at a time: together their inputs are many times the features
+        inputs = head_inputs(gate, [key])
+        truth = fp32_answers if key.supervision == "label-free" else gate.labels
+        probe = fit_probes(inputs.numpy(), predictions(heads.only([key]).embed(inputs), classes) == truth)
+        weights.append(probe.weights)
+        biases.append(probe.bias)
+    return Scorer(variant, heads, Probes(torch.cat(weights), torch.cat(biases)), classes)
+
+
+def score_variant(
+    variant: Variant, heads: Heads, pool: Development, test: Sequence[Shard], classes: ClassEmbeddings
+) -> tuple[Scorer, dict[str, pd.DataFrame]]:
+    """Fit a variant's probes on `gate` and score its heads on gate, select and test, part by part."""
+    layers = sorted({key.layer for key in heads.keys})
+    dealt = deal_again(pool.images, variant.seed)
+
+    def of(split: str) -> Iterator[tuple[Features, NDArray[np.int64]]]:
+        for part in pool.parts(layers):
+            rows = np.flatnonzero(dealt[part.places] == split)
+            if len(rows):
+                yield part.features.at(rows), predictions(torch.from_numpy(part.targets[rows]), classes)
+
+    gate, answers = zip(*of("gate"), strict=True)
+    scorer = fit_scorer(variant, heads, concatenate(gate), np.concatenate(answers), classes)
+    return scorer, {
+        "gate": score_table([scorer.score(some) for some in gate]),
+        "select": score_table([scorer.score(some) for some, _ in of("select")]),
+        "test": score_table([scorer.score(some) for some in iterate_features(test, layers)]),
+    }
 
 
 def score_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -1,14 +1,15 @@
-"""The feature store: one Parquet file a precision and split, one row an image.
+"""The feature store: Parquet files of one precision and split, its shards; one row an image.
 
 Columns: sample, label; per layer L `cls_L` and `mean_L` (fixed-size lists of float16) and `sav_L` (float32); `final`
-(float32 list). The schema's metadata carry the identity of what was computed, checked by every reader.
+(float32 list). The schema's metadata carry the identity of what was computed, checked by every reader; every page
+carries a checksum, so that a damaged file is not read as numbers.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 2_048
 _KEY = b"lraee"
+
+
+class Shard(NamedTuple):
+    """One file of a split, and the identity that it must have."""
+
+    path: str | Path
+    identity: str
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,10 @@ def _table(row: Row) -> pa.Table:
     return pa.table(columns)
 
 
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
+
+
 def write_features(path: str | Path, rows: Iterable[Row], identity: str, skipped: list[tuple[int, str]]) -> int:
     """Stream batches to `path` and return the number of images.
 
@@ -66,7 +78,7 @@ def write_features(path: str | Path, rows: Iterable[Row], identity: str, skipped
         for row in rows:
             pending.append(_table(row))
             images += len(row.samples)
-            writer = writer or pq.ParquetWriter(partial, pending[0].schema, compression="zstd")
+            writer = writer or _writer(partial, pending[0].schema)
             if sum(len(table) for table in pending) >= ROW_GROUP:
                 writer.write_table(pa.concat_tables(pending))
                 pending = []
@@ -82,17 +94,25 @@ def write_features(path: str | Path, rows: Iterable[Row], identity: str, skipped
 
 @dataclass(frozen=True)
 class Features:
-    """Chosen columns of a split, in the order of the manifest.
+    """Chosen layers of n images.
 
-    cls and mean: (n, L, d) float32 of the chosen layers; sav: (n, L); final: (n, e).
+    cls and mean: (n, L, d) float16, as stored, of `layers`; sav: (n, L) float32; final: (n, e) float32.
     """
 
+    layers: tuple[int, ...]
     samples: NDArray[np.int64]
     labels: NDArray[np.int64]
-    cls: NDArray[np.float32]
-    mean: NDArray[np.float32]
+    cls: NDArray[np.float16]
+    mean: NDArray[np.float16]
     sav: NDArray[np.float32]
     final: NDArray[np.float32]
+
+    def at(self, rows: NDArray[np.integer[Any]] | slice) -> "Features":
+        """Pick some images."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _ARRAYS})
+
+
+_ARRAYS = [field.name for field in fields(Features) if field.name != "layers"]
 
 
 def _check(path: str | Path, file: pq.ParquetFile, identity: str) -> dict[str, Any]:
@@ -108,41 +128,72 @@ def _check(path: str | Path, file: pq.ParquetFile, identity: str) -> dict[str, A
     return metadata
 
 
-def read_skipped(path: str | Path, identity: str) -> pd.DataFrame:
+def read_skipped(shards: Sequence[Shard]) -> pd.DataFrame:
     """Return the images of a split that could not be decoded: columns sample, reason."""
-    with open_parquet(path) as file:
-        return pd.DataFrame(_check(path, file, identity)["skipped"], columns=["sample", "reason"])
+    rows: list[list[Any]] = []
+    for path, identity in shards:
+        with open_parquet(path) as file:
+            rows += _check(path, file, identity)["skipped"]
+    return pd.DataFrame(rows, columns=["sample", "reason"])
 
 
-def iterate_features(path: str | Path, identity: str, layers: Sequence[int]) -> Iterator[Features]:
-    """Yield a split by row groups; UnreadableFileError where the file is damaged or of another configuration."""
+def row_groups(shard: Shard) -> list[int]:
+    """Return the number of images in each row group of a shard; raises as read_row_group."""
+    with open_parquet(shard.path) as file:
+        _check(shard.path, file, shard.identity)
+        return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+
+
+def read_labels(shard: Shard) -> NDArray[np.int64]:
+    """Return the labels of a shard's images; raises as read_row_group."""
+    with open_parquet(shard.path) as file:
+        _check(shard.path, file, shard.identity)
+        return file.read(columns=["label"])["label"].to_numpy()
+
+
+def read_row_group(shard: Shard, group: int, layers: Sequence[int]) -> Features:
+    """Read one row group; UnreadableFileError where the file is damaged or of another configuration."""
     columns = ["sample", "label", "final"]
     columns += [f"{kind}_{layer}" for layer in layers for kind in ("cls", "mean", "sav")]
-    with open_parquet(path) as file:
-        _check(path, file, identity)
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=columns)
-            yield Features(
-                samples=table["sample"].to_numpy(),
-                labels=table["label"].to_numpy(),
-                cls=np.stack([_matrix(table, f"cls_{layer}") for layer in layers], axis=1),
-                mean=np.stack([_matrix(table, f"mean_{layer}") for layer in layers], axis=1),
-                sav=np.stack([table[f"sav_{layer}"].to_numpy() for layer in layers], axis=1),
-                final=_matrix(table, "final"),
-            )
+    with open_parquet(shard.path) as file:
+        _check(shard.path, file, shard.identity)
+        table = file.read_row_group(group, columns=columns)
+        return Features(
+            layers=tuple(layers),
+            samples=table["sample"].to_numpy(),
+            labels=table["label"].to_numpy(),
+            cls=_stack(table, "cls", layers),
+            mean=_stack(table, "mean", layers),
+            sav=np.stack([table[f"sav_{layer}"].to_numpy() for layer in layers], axis=1),
+            final=_matrix(table, "final"),
+        )
 
 
-def _matrix(table: pa.Table, column: str) -> NDArray[np.float32]:
+def _stack(table: pa.Table, kind: str, layers: Sequence[int]) -> NDArray[np.float16]:
+    return np.stack([_matrix(table, f"{kind}_{layer}") for layer in layers], axis=1)
+
+
+def _matrix(table: pa.Table, column: str) -> NDArray[Any]:
     chunk = table[column].combine_chunks()
-    flat = chunk.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(len(chunk), -1).astype(np.float32)
+    return chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
+
+
+def read_final(shard: Shard, group: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Read the samples (n,) and final embeddings (n, e) of one row group; raises as read_row_group."""
+    with open_parquet(shard.path) as file:
+        _check(shard.path, file, shard.identity)
+        table = file.read_row_group(group, columns=["sample", "final"])
+        return table["sample"].to_numpy(), _matrix(table, "final")
+
+
+def iterate_features(shards: Sequence[Shard], layers: Sequence[int]) -> Iterator[Features]:
+    """Yield a split by row groups; raises as read_row_group."""
+    for shard in shards:
+        for group in range(len(row_groups(shard))):
+            yield read_row_group(shard, group, layers)
 
 
 def concatenate(parts: Sequence[Features]) -> Features:
     """Put several parts with the same layers below each other."""
-    return Features(*(np.concatenate([getattr(part, name) for part in parts]) for name in Features.__annotations__))
-
-
-def read_features(path: str | Path, identity: str, layers: Sequence[int]) -> Features:
-    """Read the chosen layers of a whole split; raises as iterate_features."""
-    return concatenate(list(iterate_features(path, identity, layers)))
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
+    return replace(parts[0], **joined)

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from lraee.exits.checkpoint import Checkpoint
+from lraee.exits.development import Part
 from lraee.exits.head_plan import HeadKey, HeadPlan
 from lraee.exits.heads import Heads, fit_heads, head_inputs, initial_heads, stacked
 from lraee.exits.settings import HeadSettings
@@ -22,22 +24,23 @@ SETTINGS = HeadSettings(
     batch=16,
 )
 KEYS = [HeadKey(BASE, *kind) for kind in product(LAYERS, SETTINGS.aggregations, SETTINGS.supervisions)]
-ROWS = np.random.default_rng(7).permutation(N)[:53]  # the last batch is a short one
-EVERY = range(1, DEPTH + 1)
+ROWS = np.sort(np.random.default_rng(7).permutation(N)[:53])  # the last batch is a short one
 
 
 def random_features(seed=0):
     rng = np.random.default_rng(seed)
     return Features(
-        samples=np.arange(N), labels=rng.integers(0, CLASSES, N),
-        cls=rng.normal(size=(N, DEPTH, WIDTH)).astype(np.float32),
-        mean=rng.normal(size=(N, DEPTH, WIDTH)).astype(np.float32),
+        layers=tuple(range(1, DEPTH + 1)), samples=np.arange(N), labels=rng.integers(0, CLASSES, N),
+        cls=rng.normal(size=(N, DEPTH, WIDTH)).astype(np.float16),
+        mean=rng.normal(size=(N, DEPTH, WIDTH)).astype(np.float16),
         sav=rng.lognormal(size=(N, DEPTH)).astype(np.float32), final=rng.normal(size=(N, SIZE)).astype(np.float32),
     )  # fmt: skip
 
 
-def picked(features, rows):
-    return Features(*(getattr(features, name)[rows] for name in Features.__annotations__))
+def fit(features, targets, rows, *rest, **more):
+    """Train on some rows of a pool that is one part."""
+    part = Part(np.arange(len(targets)), features, targets)
+    return fit_heads(lambda epoch: [part], np.isin(part.places, rows), *rest, **more)
 
 
 def random_targets(seed=1):
@@ -53,7 +56,7 @@ def classes_of(*, cosine):
 
 
 def inputs_of(key, features):
-    return torch.from_numpy((features.mean if key.aggregation == "ssa" else features.cls)[:, key.layer - 1])
+    return torch.from_numpy((features.mean if key.aggregation == "ssa" else features.cls)[:, key.layer - 1]).float()
 
 
 class PlainHead(nn.Module):
@@ -105,11 +108,11 @@ def train_alone(key, index, features, targets, classes, seed):
 @pytest.mark.parametrize("cosine", [True, False])
 def test_stacked_heads_come_out_as_if_each_were_trained_alone(cosine):
     features, targets, classes = random_features(), random_targets(), classes_of(cosine=cosine)
-    heads = fit_heads(features, targets, ROWS, KEYS, classes, SETTINGS, seed=6)
+    heads = fit(features, targets, ROWS, KEYS, classes, SETTINGS, seed=6)
     assert heads.keys == KEYS
-    embeddings = heads.embed(head_inputs(features, heads.keys, EVERY, slice(None)))
+    embeddings = heads.embed(head_inputs(features, heads.keys))
     for index, key in enumerate(heads.keys):
-        alone = train_alone(key, index, picked(features, ROWS), targets[ROWS], classes, seed=6)
+        alone = train_alone(key, index, features.at(ROWS), targets[ROWS], classes, seed=6)
         p = heads.parameters
         for ours, theirs in (
             (p["norm"][0, index, 0], alone.norm.weight), (p["norm"][1, index, 0], alone.norm.bias),
@@ -158,15 +161,15 @@ def test_what_a_temperature_reads_is_among_the_heads_of_the_base():
 
 def test_training_on_some_rows_is_training_on_these_images_alone():
     features, targets, classes = random_features(), random_targets(), classes_of(cosine=True)
-    heads = fit_heads(features, targets, ROWS, KEYS, classes, SETTINGS, seed=3)
+    heads = fit(features, targets, ROWS, KEYS, classes, SETTINGS, seed=3)
     rest = np.setdiff1d(np.arange(N), ROWS)
     others, elsewhere = random_features(seed=5), random_targets(seed=6)
-    for name in Features.__annotations__:
+    for name in ("labels", "cls", "mean"):
         getattr(others, name)[ROWS] = getattr(features, name)[ROWS]
     elsewhere[ROWS] = targets[ROWS]
     assert not np.array_equal(others.mean[rest], features.mean[rest])
-    alone = fit_heads(picked(features, ROWS), targets[ROWS], np.arange(len(ROWS)), KEYS, classes, SETTINGS, seed=3)
-    amid_others = fit_heads(others, elsewhere, ROWS, KEYS, classes, SETTINGS, seed=3)
+    alone = fit(features.at(ROWS), targets[ROWS], np.arange(len(ROWS)), KEYS, classes, SETTINGS, seed=3)
+    amid_others = fit(others, elsewhere, ROWS, KEYS, classes, SETTINGS, seed=3)
     for name, value in heads.parameters.items():
         assert torch.equal(value, alone.parameters[name])
         assert torch.equal(value, amid_others.parameters[name])
@@ -174,9 +177,9 @@ def test_training_on_some_rows_is_training_on_these_images_alone():
 
 def test_a_head_comes_out_the_same_whatever_stands_beside_it():
     arguments = random_features(), random_targets(), ROWS
-    together = fit_heads(*arguments, KEYS, classes_of(cosine=True), SETTINGS, seed=0)
+    together = fit(*arguments, KEYS, classes_of(cosine=True), SETTINGS, seed=0)
     few = [KEYS[7], KEYS[2]]
-    alone = fit_heads(*arguments, few, classes_of(cosine=True), SETTINGS, seed=0)
+    alone = fit(*arguments, few, classes_of(cosine=True), SETTINGS, seed=0)
     for name, value in together.only(few).parameters.items():
         assert value.numpy() == pytest.approx(alone.parameters[name].numpy(), abs=2e-4)
 
@@ -202,8 +205,8 @@ def test_heads_are_picked_in_the_order_asked_for_and_answer_as_before():
     heads, features = moved(KEYS, 0), random_features()
     wanted = [KEYS[9], KEYS[0], KEYS[4]]
     some = heads.only(wanted)
-    inputs = head_inputs(features, KEYS, EVERY, ROWS)
-    own = head_inputs(features, wanted, EVERY, ROWS)
+    inputs = head_inputs(features, KEYS)
+    own = head_inputs(features, wanted)
     assert torch.equal(own, inputs[[9, 0, 4]])
     assert some.embed(own).numpy() == pytest.approx(heads.embed(inputs)[[9, 0, 4]].numpy(), abs=1e-5)
 
@@ -236,20 +239,20 @@ def parameters_of(heads, supervision):
 
 @pytest.fixture(scope="module")
 def trained():
-    return fit_heads(random_features(), random_targets(), ROWS, KEYS, classes_of(cosine=True), SETTINGS, seed=0)
+    return fit(random_features(), random_targets(), ROWS, KEYS, classes_of(cosine=True), SETTINGS, seed=0)
 
 
 def test_label_free_heads_never_read_the_labels(trained):
     features = random_features()
     features.labels[:] = np.roll(features.labels, 1)
-    other = fit_heads(features, random_targets(), ROWS, KEYS, classes_of(cosine=True), SETTINGS, seed=0)
+    other = fit(features, random_targets(), ROWS, KEYS, classes_of(cosine=True), SETTINGS, seed=0)
     assert torch.equal(parameters_of(trained, "label-free"), parameters_of(other, "label-free"))
     for supervision in ("hard", "distilled"):
         assert not torch.allclose(parameters_of(trained, supervision), parameters_of(other, supervision), atol=1e-4)
 
 
 def test_hard_heads_never_read_the_targets(trained):
-    other = fit_heads(random_features(), random_targets(9), ROWS, KEYS, classes_of(cosine=True), SETTINGS, seed=0)
+    other = fit(random_features(), random_targets(9), ROWS, KEYS, classes_of(cosine=True), SETTINGS, seed=0)
     assert torch.equal(parameters_of(trained, "hard"), parameters_of(other, "hard"))
     for supervision in ("label-free", "distilled"):
         assert not torch.allclose(parameters_of(trained, supervision), parameters_of(other, supervision), atol=1e-4)
@@ -258,7 +261,7 @@ def test_hard_heads_never_read_the_targets(trained):
 def test_the_seed_decides_everything(trained):
     arguments = random_features(), random_targets(), ROWS, KEYS, classes_of(cosine=True), SETTINGS
     torch.manual_seed(999)
-    again, other = fit_heads(*arguments, seed=0), fit_heads(*arguments, seed=1)
+    again, other = fit(*arguments, seed=0), fit(*arguments, seed=1)
     for name, value in trained.parameters.items():
         assert torch.equal(value, again.parameters[name])
         assert not torch.equal(value, other.parameters[name])
@@ -270,14 +273,71 @@ def test_finished_heads_carry_no_gradient(trained):
 
 def test_training_lowers_the_distance_to_the_targets():
     features, classes = random_features(), classes_of(cosine=True)
-    targets = (features.mean[:, 3] @ np.random.default_rng(2).normal(size=(WIDTH, SIZE))).astype(np.float32)
+    targets = (features.mean[:, 3].astype(np.float32) @ np.random.default_rng(2).normal(size=(WIDTH, SIZE))).astype(
+        np.float32
+    )
     settings = SETTINGS.model_copy(update={"epochs": 20})
     keys = [HeadKey(BASE, layer, "ssa", "label-free") for layer in LAYERS]
-    inputs = head_inputs(features, keys, EVERY, slice(None))
+    inputs = head_inputs(features, keys)
 
     def distance(heads):
         return functional.cosine_similarity(heads.embed(inputs)[1], torch.from_numpy(targets), dim=1).mean()
 
     before = distance(initial_heads(keys, WIDTH, SIZE, 0))
-    after = distance(fit_heads(features, targets, np.arange(N), keys, classes, settings, 0))
+    after = distance(fit(features, targets, np.arange(N), keys, classes, settings, 0))
     assert after > max(0.8, float(before) + 0.2)
+
+
+def in_parts(features, targets, cuts):
+    """The pool in several parts, as a pool of shards yields them."""
+    places = np.split(np.arange(N), cuts)
+    return [Part(some, features.at(some), targets[some]) for some in places]
+
+
+def test_every_chosen_image_is_seen_once_an_epoch_in_whatever_parts_it_comes(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "lraee.exits.heads.head_inputs", lambda some, keys: seen.extend(some.samples) or head_inputs(some, keys)
+    )
+    parts = in_parts(random_features(), random_targets(), [20, 21, 60])
+    fit_heads(lambda epoch: parts, np.isin(np.arange(N), ROWS), KEYS, classes_of(cosine=True), SETTINGS, seed=0)
+    assert len(seen) == SETTINGS.epochs * len(ROWS)
+    for epoch in np.split(np.array(seen), SETTINGS.epochs):
+        assert sorted(epoch) == ROWS.tolist()
+        assert epoch.tolist() != ROWS.tolist()
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7])
+def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch, steps):
+    parts, taken = in_parts(random_features(), random_targets(), [40]), torch.optim.Adam.step
+    arguments = lambda epoch: parts, np.isin(np.arange(N), ROWS), KEYS, classes_of(cosine=True), SETTINGS
+    done = []
+
+    def step(self):
+        if len(done) == steps:
+            raise Killed
+        done.append(1)
+        taken(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", step)
+        with pytest.raises(Killed):
+            fit_heads(*arguments, seed=2, checkpoint=Checkpoint(tmp_path / "state", minutes=0.0))
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: done.append(1) or taken(self))
+    resumed = fit_heads(*arguments, seed=2, checkpoint=Checkpoint(tmp_path / "state", minutes=0.0))
+    together = len(done)
+    unbroken = fit_heads(*arguments, seed=2)
+    assert len(done) == 2 * together  # nothing was done twice
+    for name, value in unbroken.parameters.items():
+        assert torch.equal(value, resumed.parameters[name])
+
+
+def test_a_checkpoint_is_kept_only_every_few_minutes(tmp_path):
+    parts = in_parts(random_features(), random_targets(), [])
+    arguments = lambda epoch: parts, np.ones(N, bool), KEYS, classes_of(cosine=True), SETTINGS
+    fit_heads(*arguments, seed=2, checkpoint=Checkpoint(tmp_path / "state"))
+    assert not (tmp_path / "state").exists()

@@ -39,6 +39,7 @@ TINY: dict[str, Any] = {
         },
         "dyn": {"scheme": "dynamic-int8", "reading": "all_linears"},
     },
+    "features": {"shard": 144},  # two shards of fit, one of each other split
     "noise": {"images": 32, "kappa": 0.5},
     "exits": {
         "candidates": [9, 11],

@@ -13,12 +13,13 @@ from lraee.io import read_table, write_table
 ENDING = {"collect_tables", "report"}
 SCORED = ("gate", "select", "test")
 MANIFESTS = {f"manifest:{split}" for split in SPLITS}
+SHARDS = ("fit:000", "fit:001", *(f"{split}:000" for split in SCORED))
 
 
 def jobs_of(quantizer):
     """Every job that belongs to one quantizer."""
     rules = ("calibrate_quantizer", "noise_profile", "fit_heads", "score_exits", "fit_policies", "evaluate")
-    splits = {f"extract_features:{quantizer}:{split}" for split in ("fit", *SCORED)}
+    splits = {f"extract_features:{quantizer}:{shard}" for shard in SHARDS}
     return {f"{rule}:{quantizer}" for rule in rules} | splits
 
 
@@ -42,7 +43,7 @@ def test_a_finished_run_that_was_moved_has_nothing_to_do(unbroken):
 
 def test_a_fresh_checkout_plans_every_job_once(fresh, tiny):
     fresh.configure(tiny)
-    fp32 = {f"extract_features:fp32:{split}" for split in ("fit", *SCORED)} | {"fit_heads:fp32", "score_exits:fp32"}
+    fp32 = {f"extract_features:fp32:{shard}" for shard in SHARDS} | {"fit_heads:fp32", "score_exits:fp32"}
     assert fresh.planned() == jobs_of("w4a4") | jobs_of("dyn") | fp32 | ENDING | MANIFESTS | {"class_embeddings"}
 
 
@@ -52,9 +53,19 @@ def test_a_larger_test_split_extracts_that_split_alone(finished, tiny):
     planned = finished.planned()
     assert planned & MANIFESTS == {"manifest:test"}
     assert {job for job in planned if job.startswith("extract_features")} == {
-        f"extract_features:{precision}:test" for precision in ("fp32", "w4a4", "dyn")
+        f"extract_features:{precision}:test:{shard}"
+        for precision in ("fp32", "w4a4", "dyn")
+        for shard in ("000", "001")
     }
     assert not {job for job in planned if job.startswith(("calibrate_quantizer", "fit_heads"))}
+
+
+def test_a_shard_that_was_deleted_is_extracted_again_with_what_depends_on_it(finished):
+    (finished.results / "features/w4a4/fit/001.parquet").unlink()
+    (finished.results / "heads/w4a4.safetensors").unlink()
+    planned = finished.planned()
+    assert {job for job in planned if job.startswith("extract_features")} == {"extract_features:w4a4:fit:001"}
+    assert "fit_heads:w4a4" in planned
 
 
 def test_another_number_of_bits_plans_that_quantizer_alone(finished, tiny):
@@ -129,7 +140,7 @@ def test_a_change_in_the_tower_extracts_again(finished):
     append(finished.root / "lraee/models/tower.py", "\n# another comment\n")
     planned = finished.planned()
     assert both("calibrate_quantizer", "noise_profile") <= planned
-    assert {f"extract_features:fp32:{split}" for split in ("fit", *SCORED)} <= planned
+    assert {f"extract_features:fp32:{shard}" for shard in SHARDS} <= planned
     assert not MANIFESTS & planned
 
 
@@ -149,7 +160,7 @@ def test_other_weights_in_the_embedded_model_extract_again(finished):
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     planned = finished.planned()
     assert "class_embeddings" in planned
-    assert {f"extract_features:fp32:{split}" for split in ("fit", *SCORED)} <= planned
+    assert {f"extract_features:fp32:{shard}" for shard in SHARDS} <= planned
 
 
 def test_other_test_scores_can_reach_nothing_that_is_fitted(finished):
@@ -180,13 +191,15 @@ def inputs_by_job(checkout):
 )  # fmt: skip
 def test_every_fitting_rule_reads_its_own_splits_alone(unbroken, rule, allowed):
     inputs = inputs_by_job(unbroken)[rule]
-    splits = {Path(name).stem for name in inputs} & {"quant", "fit", "gate", "select", "test"}
+    splits = {part for name in inputs for part in Path(name).with_suffix("").parts} & set(SPLITS)
     assert splits == allowed
 
 
 def test_only_scoring_and_evaluating_read_the_test_split(unbroken):
     readers = {
-        rule for rule, inputs in inputs_by_job(unbroken).items() if any(Path(name).stem == "test" for name in inputs)
+        rule
+        for rule, inputs in inputs_by_job(unbroken).items()
+        if any("test" in Path(name).with_suffix("").parts for name in inputs)
     }
     assert readers == {"extract_features", "score_exits", "evaluate", "collect_tables"}
 

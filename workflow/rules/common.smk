@@ -1,6 +1,7 @@
 # Names that every rule uses. The configuration is checked here, before any job starts.
 import os
 import sys
+from math import ceil
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -33,6 +34,7 @@ BENCHMARKS = f"{RESULTS}/benchmarks"
 REPORT = f"reports/{CONFIG.experiment}"
 PRECISIONS = [FP32, *CONFIG.quantizers]
 SCORED = ["gate", "select", "test"]
+EXTRACTED = [split for split in SPLITS if split != "quant"]
 SOURCES = {name: plain(source) for name, source in CONFIG.data.sources.items()}
 VARIANTS = CONFIG.exits.variants(CONFIG.data.splits["fit"].images)
 HEAD_PLAN = {
@@ -43,9 +45,19 @@ HEAD_PLAN = {
 }
 
 
+for place in (RESULTS, REPORT):
+    existing = next(p for p in [Path(place), *Path(place).parents] if p.exists())
+    if not os.access(existing, os.W_OK):
+        raise WorkflowError(
+            f"{place} cannot be written: {existing.resolve()} is read-only for you. "
+            "Free it, or run in a folder of your own."
+        )
+
+
 wildcard_constraints:
     quantizer="|".join(CONFIG.quantizers),
     precision="|".join(PRECISIONS),
+    shard="[0-9]+",
     split="|".join(SPLITS),
 
 
@@ -107,7 +119,13 @@ def watched(*parts):
     return [os.path.relpath(path) for part in parts for path in part.files()]
 
 
-def identity(precision, split):
+def shards(split):
+    """The names of a split's feature files: its images are extracted in so many jobs."""
+    images = CONFIG.data.splits[split].images
+    return [f"{n:03d}" for n in range(ceil(images / CONFIG.features.shard))]
+
+
+def identity(precision, split, shard):
     """What a feature file depends on, apart from code and weights: readers refuse a file of another identity."""
     state = None
     if precision != FP32:
@@ -120,11 +138,19 @@ def identity(precision, split):
         CONFIG.seed,
         CONFIG.model,
         state,
+        [CONFIG.features.shard, shard],
     )
 
 
+def identities(precision, split):
+    """The identities of a split's feature files, in the order of the files."""
+    return [identity(precision, split, shard) for shard in shards(split)]
+
+
 def features(precision, split):
-    return f"{RESULTS}/features/{precision}/{split}.parquet"
+    """A split's feature files."""
+    folder = f"{RESULTS}/features/{precision}/{split}"
+    return [f"{folder}/{shard}.parquet" for shard in shards(split)]
 
 
 def quantizer_state(precision):

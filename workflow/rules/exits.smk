@@ -4,8 +4,8 @@
 # A seed deals the development images to their splits anew, so that all of them are read.
 rule fit_heads:
     input:
-        development=lambda w: [features(w.precision, s) for s in DEVELOPMENT],
-        targets=[features(FP32, s) for s in DEVELOPMENT],
+        development=lambda w: [f for s in DEVELOPMENT for f in features(w.precision, s)],
+        targets=[f for s in DEVELOPMENT for f in features(FP32, s)],
         classes=f"{RESULTS}/classes.safetensors",
     output:
         f"{RESULTS}/heads/{{precision}}.safetensors",
@@ -24,8 +24,9 @@ rule fit_heads:
         variants=[plain(v) for v in VARIANTS],
         seed=CONFIG.seed,
         sources={s: CONFIG.data.splits[s].source for s in DEVELOPMENT},
-        identities=lambda w: {s: identity(w.precision, s) for s in DEVELOPMENT},
-        target_identities={s: identity(FP32, s) for s in DEVELOPMENT},
+        identities=lambda w: {s: identities(w.precision, s) for s in DEVELOPMENT},
+        target_identities={s: identities(FP32, s) for s in DEVELOPMENT},
+        checkpoints=lambda w: f"{RESULTS}/checkpoints/heads/{w.precision}",
         code=code("fit_heads.py"),
     script:
         "../scripts/fit_heads.py"
@@ -33,8 +34,8 @@ rule fit_heads:
 
 rule score_exits:
     input:
-        development=lambda w: [features(w.precision, s) for s in DEVELOPMENT],
-        targets=[features(FP32, s) for s in DEVELOPMENT],
+        development=lambda w: [f for s in DEVELOPMENT for f in features(w.precision, s)],
+        targets=[f for s in DEVELOPMENT for f in features(FP32, s)],
         test=lambda w: features(w.precision, "test"),
         heads=f"{RESULTS}/heads/{{precision}}.safetensors",
         classes=f"{RESULTS}/classes.safetensors",
@@ -55,9 +56,9 @@ rule score_exits:
         plan=HEAD_PLAN,
         variants=[plain(v) for v in VARIANTS],
         sources={s: CONFIG.data.splits[s].source for s in DEVELOPMENT},
-        identities=lambda w: {s: identity(w.precision, s) for s in DEVELOPMENT},
-        target_identities={s: identity(FP32, s) for s in DEVELOPMENT},
-        test_identity=lambda w: identity(w.precision, "test"),
+        identities=lambda w: {s: identities(w.precision, s) for s in DEVELOPMENT},
+        target_identities={s: identities(FP32, s) for s in DEVELOPMENT},
+        test_identities=lambda w: identities(w.precision, "test"),
         code=code("score_exits.py"),
     script:
         "../scripts/score_exits.py"

@@ -37,11 +37,11 @@ rule extract_features:
         model=watched(CONFIG.model),
         state=lambda w: quantizer_state(w.precision),
     output:
-        f"{RESULTS}/features/{{precision}}/{{split}}.parquet",
+        f"{RESULTS}/features/{{precision}}/{{split}}/{{shard}}.parquet",
     log:
-        f"{LOGS}/extract_features/{{precision}}/{{split}}.log",
+        f"{LOGS}/extract_features/{{precision}}/{{split}}/{{shard}}.log",
     benchmark:
-        f"{BENCHMARKS}/extract_features/{{precision}}/{{split}}.tsv"
+        f"{BENCHMARKS}/extract_features/{{precision}}/{{split}}/{{shard}}.tsv"
     conda:
         "../../envs/network.yaml"
     threads: 1
@@ -52,7 +52,9 @@ rule extract_features:
         model=plain(CONFIG.model),
         sources=SOURCES,
         batch=CONFIG.batch,
-        identity=lambda w: identity(w.precision, w.split),
+        first=lambda w: int(w.shard) * CONFIG.features.shard,
+        images=CONFIG.features.shard,
+        identity=lambda w: identity(w.precision, w.split, w.shard),
         code=lambda w: code(
             "extract_features.py",
             model_module(),

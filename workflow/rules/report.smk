@@ -15,10 +15,7 @@ rule collect_tables:
             f"{RESULTS}/quantizers/{{quantizer}}.safetensors",
             quantizer=CONFIG.quantizers,
         ),
-        features=expand(
-            f"{RESULTS}/features/{FP32}/{{split}}.parquet",
-            split=[s for s in SPLITS if s != "quant"],
-        ),
+        features=[f for s in EXTRACTED for f in features(FP32, s)],
     output:
         expand(
             f"{RESULTS}/tables/{{table}}.parquet",
@@ -39,7 +36,7 @@ rule collect_tables:
         kappa=CONFIG.noise.kappa,
         seed=CONFIG.seed,
         candidates=list(CONFIG.exits.candidates),
-        identities=[identity(FP32, s) for s in SPLITS if s != "quant"],
+        identities={s: identities(FP32, s) for s in EXTRACTED},
         facts={
             "experiment": CONFIG.experiment,
             "config_hash": fingerprint(CONFIG),

@@ -1,30 +1,18 @@
-"""What the scripts that fit and score heads share: the development images of a precision, and the FP32 targets."""
+"""What the scripts that fit and score heads share: the development images of a precision."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lraee.exits.development import read_development
-from lraee.exits.variants import DEVELOPMENT, Images
-from lraee.features.store import Features
+from lraee.exits.development import Development, open_development
+from lraee.features.store import Shard
 
 
-class Pools(NamedTuple):
-    """Features of every layer, where each row comes from, and the FP32 model's final embeddings (n, e)."""
+def read_development(snakemake: Any) -> Development:
+    """Open the rule's development images; its identities are by split, its files in their order."""
+    p, files = snakemake.params, snakemake.input
+    own = _by_split(files.development, p.identities)
+    return open_development(own, _by_split(files.targets, p.target_identities), p.sources)
 
-    features: Features
-    images: Images
-    targets: NDArray[np.float32]
 
-
-def read_pools(snakemake: Any) -> Pools:
-    """Read the rule's development images; ValueError where the precision and FP32 hold different ones."""
-    p = snakemake.params
-    paths = dict(zip(DEVELOPMENT, snakemake.input.development, strict=True))
-    fp32 = dict(zip(DEVELOPMENT, snakemake.input.targets, strict=True))
-    features, images = read_development(paths, p.identities, p.sources, range(1, p.plan["depth"] + 1))
-    targets, _ = read_development(fp32, p.target_identities, p.sources, [1])
-    if not np.array_equal(features.samples, targets.samples):
-        raise ValueError("this precision and FP32 hold different development images; delete results and run again")
-    return Pools(features, images, targets.final)
+def _by_split(paths: list[str], identities: dict[str, list[str]]) -> dict[str, list[Shard]]:
+    remaining = iter(paths)
+    return {split: [Shard(next(remaining), identity) for identity in own] for split, own in identities.items()}

@@ -3,7 +3,7 @@
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ def logged(snakemake: Any) -> Iterator[None]:
             with redirect_stdout(log), redirect_stderr(log):
                 yield
         except Exception as error:
-            traceback.print_exc(file=log)
             print(f"{snakemake.rule}: {error}\n(details: {snakemake.log[0]})", file=sys.stderr)
+            with suppress(OSError):  # on a full disk the log cannot be written either
+                traceback.print_exc(file=log)
             sys.exit(1)
 
 

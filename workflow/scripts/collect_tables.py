@@ -8,7 +8,7 @@ from _job import logged
 import lraee
 from lraee.evaluation.collect import corrected, noise_table, provenance, quantizer_table
 from lraee.evaluation.contrasts import control_rows
-from lraee.features.store import read_skipped
+from lraee.features.store import Shard, read_skipped
 from lraee.io import read_header, read_table, write_json, write_table
 
 with logged(snakemake):
@@ -24,9 +24,10 @@ with logged(snakemake):
     tables["controls"] = control_rows(answers, tables["quantizers"], p.seed)
     profiles = [read_table(path) for path in snakemake.input.noise]
     tables["noise"] = noise_table(profiles, p.candidates, p.kappa)
+    remaining = iter(snakemake.input.features)
     skipped = [
-        read_skipped(path, identity).assign(split=Path(path).stem)
-        for path, identity in zip(snakemake.input.features, p.identities, strict=True)
+        read_skipped([Shard(next(remaining), identity) for identity in identities]).assign(split=split)
+        for split, identities in p.identities.items()
     ]
     tables["skipped"] = pd.concat(skipped, ignore_index=True)
     for name, table in tables.items():

@@ -1,4 +1,4 @@
-"""Extract every layer's features of one split in one precision."""
+"""Extract every layer's features of one shard of a split in one precision."""
 
 from _job import logged, use_threads
 from _network import in_precision, load_model, loader_and_rows
@@ -11,12 +11,12 @@ with logged(snakemake):
     model = load_model(snakemake)
     tower = in_precision(model.tower, snakemake)
     loader, rows = loader_and_rows(model, snakemake)
-    skipped = []
+    p, skipped = snakemake.params, []
 
     def stored():
-        for batch in loader.batches(rows, "extract"):
+        for batch in loader.batches(rows[p.first : p.first + p.images], "extract"):
             skipped.extend(batch.skipped)
             if batch.samples:
                 yield Row(batch.samples, batch.labels, extract(tower, batch.pixels))
 
-    write_features(snakemake.output[0], stored(), snakemake.params.identity, skipped)
+    write_features(snakemake.output[0], stored(), p.identity, skipped)

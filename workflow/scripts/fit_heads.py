@@ -1,27 +1,40 @@
-"""Train all exit heads of one precision, of every variant."""
+"""Train all exit heads of one precision, of every variant; an interrupted training goes on where it was."""
 
-import numpy as np
+import shutil
+from pathlib import Path
+
 from _classes import read_classes
-from _development import read_pools
+from _development import read_development
 from _job import logged, use_threads
 
-from lraee.exits.head_plan import HeadPlan
-from lraee.exits.heads import fit_heads, stacked
+from lraee.config import fingerprint
+from lraee.exits.checkpoint import Checkpoint
+from lraee.exits.head_plan import HeadKey, HeadPlan
+from lraee.exits.heads import Heads, fit_variant, stacked
 from lraee.exits.settings import HeadSettings
-from lraee.exits.variants import Variant, deal_again
-from lraee.tensors import write_tensors
+from lraee.exits.variants import Variant
+from lraee.tensors import read_tensors, write_tensors
 
 with logged(snakemake):
     use_threads(snakemake)
     p = snakemake.params
-    pools = read_pools(snakemake)
-    classes, _, _ = read_classes(snakemake.input.classes)
+    pool, (classes, _, _) = read_development(snakemake), read_classes(snakemake.input.classes)
     settings, plan = HeadSettings.model_validate(p.heads), HeadPlan.model_validate(p.plan)
-    parts = []
-    for variant in map(Variant.model_validate, p.variants):
-        if variant.fitted:
-            rows = np.flatnonzero(deal_again(pools.images, variant.seed) == "fit")[: variant.images]
-            keys, seed = plan.keys(settings, variant.name), p.seed + variant.seed
-            parts.append(fit_heads(pools.features, pools.targets, rows, keys, classes, settings, seed))
-    heads = stacked(parts)
+    # A checkpoint belongs to these settings, this code and these very files.
+    files = [(path, Path(path).stat().st_mtime_ns) for path in map(str, snakemake.input)]
+    folder = Path(p.checkpoints) / fingerprint(dict(p.items()), files)
+
+    def fitted(variant):
+        kept = folder / f"{variant.name}.safetensors"
+        if kept.exists():
+            parameters, metadata = read_tensors(kept)
+            return Heads([HeadKey(*key) for key in metadata["keys"]], parameters)
+        keys = plan.keys(settings, variant.name)
+        running = Checkpoint(folder / f"{variant.name}.running.safetensors")
+        heads = fit_variant(variant, keys, pool, classes, settings, p.seed, running)
+        write_tensors(kept, heads.parameters, {"keys": heads.keys})
+        return heads
+
+    heads = stacked([fitted(v) for v in map(Variant.model_validate, p.variants) if v.fitted])
     write_tensors(snakemake.output[0], heads.parameters, {"keys": heads.keys})
+    shutil.rmtree(p.checkpoints)
