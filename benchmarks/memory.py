@@ -4,8 +4,8 @@
     python benchmarks/memory.py --images 50000     # one row, as JSON
 
 The experiment is the preset of CLIP ViT-B/32 on ImageNet (12 layers, width 768, 1,000 classes, five seeds) with random
-features: N images of `fit` and N of `test`, and the preset's numbers of `gate` and `select`. Memory does not depend on
-how many of the images a head learns from, so that one in twenty is enough here. Every stage runs in a process of its
+features: N images of `fit` and N of `test`, and of `gate` and `select` N or the preset's 5,000. Memory does not depend
+on how many of the images a head learns from, so that one in twenty is enough here. Every stage runs in a process of its
 own, as it does in the workflow.
 """
 
@@ -24,6 +24,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PRESET = ROOT / "workflow" / "presets" / "imagenet-vit-b-32.yaml"
 IMAGES = (3_125, 12_500, 50_000)
+SPLITS = ("fit", "gate", "select", "test")
 WIDTH, EMBEDDING, CLASSES, DEPTH = 768, 512, 1_000, 12
 
 
@@ -31,8 +32,9 @@ def _config(images: int) -> Any:
     from lraee.config import load_config
 
     raw = yaml.safe_load(PRESET.read_text(encoding="utf-8"))
-    for split in ("fit", "test"):
-        raw["data"]["splits"][split]["images"] = images
+    splits = raw["data"]["splits"]
+    for split in SPLITS:
+        splits[split]["images"] = images if split in ("fit", "test") else min(images, splits[split]["images"])
     raw["exits"]["heads"]["epochs"] = 1
     raw["exits"]["sensitivity"]["fit_images"] = [images]
     return load_config(raw)
@@ -63,7 +65,7 @@ def write_store(folder: Path, images: int) -> float:
             sav, final = torch.rand(shape[:2]), torch.from_numpy(rng.standard_normal((len(samples), EMBEDDING)))
             yield Row(list(samples), [s % CLASSES for s in samples], LayerFeatures(*states, sav, final.float()))
 
-    for split in ("fit", "gate", "select", "test"):
+    for split in SPLITS:
         for n, shard in enumerate(_shards(folder, split, config)):
             last = min((n + 1) * config.features.shard, config.data.splits[split].images)
             write_features(shard.path, rows(n * config.features.shard, last), shard.identity, [])
@@ -154,7 +156,7 @@ def policies(folder: Path, images: int) -> None:
     from lraee.io import write_json
 
     config = _config(images)
-    noise = pd.DataFrame({"tokens": "patch-mean", "layer": range(1, DEPTH + 1), "inr": 1.0})
+    noise = pd.DataFrame({"tokens": "all", "layer": range(1, DEPTH + 1), "inr": 1.0})
     run = Run(config.exits, images, noise, config.noise.kappa, _shape(), CLASSES)
     gate, select, fp32_gate, fp32_select = _scores(folder, "gate", "select", "gate", "select")
     scores = {"gate": gate, "select": select, "fp32_gate": fp32_gate, "fp32_select": fp32_select}

@@ -165,7 +165,7 @@ def read_row_group(shard: Shard, group: int, layers: Sequence[int]) -> Features:
             cls=_stack(table, "cls", layers),
             mean=_stack(table, "mean", layers),
             sav=np.stack([table[f"sav_{layer}"].to_numpy() for layer in layers], axis=1),
-            final=_matrix(table, "final"),
+            final=_matrix(table, "final").copy(),  # Arrow's own memory is read-only
         )
 
 
