@@ -1,7 +1,6 @@
 """Quantized Linears, and their fitting into a tower."""
 
 import copy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +8,8 @@ from torch import Tensor, nn
 from lraee.metrics.compute import linear_macs, tower_macs
 from lraee.models.tower import Tower, linears
 from lraee.quantize.grids import affine_parameters, exact_product, quantize_affine, quantize_weight
-from lraee.quantize.schemes import LinearRecipe, Scheme
-
-QuantizerState = dict[str, Tensor]
-"""Per Linear `<name>.weight_scale`; where activations are static also `<name>.input_scale` and `.input_zero_point`."""
+from lraee.quantize.linear_scheme import LinearScheme
+from lraee.quantize.schemes import Coverage, LinearRecipe, QuantizerState
 
 
 class QuantizedLinear(nn.Module):
@@ -52,17 +49,7 @@ class QuantizedLinear(nn.Module):
         return product if self.bias is None else product.add_(self.bias)
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """What a scheme really quantizes: shares of the vision tower's parameters and MACs, and the bits."""
-
-    parameters: float
-    macs: float
-    weight_bits: int
-    activation_bits: int
-
-
-def quantized(tower: Tower, scheme: Scheme, state: QuantizerState) -> Tower:
+def quantized(tower: Tower, scheme: LinearScheme, state: QuantizerState) -> Tower:
     """Return a copy of `tower` in which every Linear that the scheme names is quantized with `state`.
 
     Raises KeyError where the state lacks a scale that the scheme needs.
@@ -76,7 +63,7 @@ def quantized(tower: Tower, scheme: Scheme, state: QuantizerState) -> Tower:
     return result.eval()
 
 
-def coverage(tower: Tower, scheme: Scheme) -> Coverage:
+def coverage(tower: Tower, scheme: LinearScheme) -> Coverage:
     """Measure the scheme's coverage of an FP32 tower; ValueError where it quantizes nothing."""
     covered = [(linear, recipe) for _, role, linear in linears(tower) if (recipe := scheme.recipe(role))]
     if not covered:

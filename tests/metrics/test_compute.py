@@ -31,7 +31,6 @@ from lraee.metrics.compute import (
     tower_macs,
 )
 from lraee.models.shape import TowerShape
-from lraee.quantize.layers import coverage
 from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
 
 VIT_B_32 = TowerShape(depth=12, tokens=50, width=768, hidden=3072, patch=3072, embedding=512, projected=True)
@@ -181,7 +180,7 @@ def test_the_covered_share_is_one_of_the_whole_tower(
 
 @pytest.mark.parametrize("reading", ["all_linears", "mlp_only"])
 def test_bit_operations_of_a_quantizer_are_those_of_the_linears_that_it_covers(tower: Any, reading: str) -> None:
-    covers = coverage(tower, DynamicInt8(scheme="dynamic-int8", reading=reading))
+    covers = DynamicInt8(scheme="dynamic-int8", reading=reading).coverage(tower)
     bits = Bits(covers.weight_bits, covers.activation_bits, covers.macs)
     names = ("qkv", "proj", "fc1", "fc2") if reading == "all_linears" else ("fc1", "fc2")
     x = torch.zeros(1, tower.shape.tokens, 1)

@@ -9,7 +9,6 @@ from lraee.data.sources import SOURCES, Source
 from lraee.io import read_table
 from lraee.models.families import FAMILIES, LoadedModel
 from lraee.models.tower import Tower
-from lraee.quantize.layers import quantized
 from lraee.quantize.schemes import SCHEMES
 from lraee.registry import parse
 from lraee.tensors import read_tensors
@@ -24,7 +23,7 @@ def in_precision(tower: Tower, snakemake: Any) -> Tower:
     if snakemake.params.scheme is None:
         return tower
     state, _ = read_tensors(snakemake.input.state)
-    return quantized(tower, parse(SCHEMES, "scheme", snakemake.params.scheme), state)
+    return parse(SCHEMES, "scheme", snakemake.params.scheme).apply(tower, state)
 
 
 def read_sources(snakemake: Any) -> dict[str, Source]:
