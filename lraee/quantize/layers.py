@@ -2,18 +2,18 @@
 
 import copy
 
-import torch
 from torch import Tensor, nn
 
 from lraee.metrics.compute import linear_macs, tower_macs
 from lraee.models.tower import Tower, linears
-from lraee.quantize.grids import affine_parameters, exact_product, quantize_affine, quantize_weight
+from lraee.quantize.grids import affine_parameters, quantize_affine, quantize_weight
+from lraee.quantize.kernels import exact_product
 from lraee.quantize.linear_scheme import LinearScheme
 from lraee.quantize.schemes import Coverage, LinearRecipe, QuantizerState
 
 
 class QuantizedLinear(nn.Module):
-    """A Linear whose weights and inputs are integers and whose product is exact in them.
+    """A Linear whose weights and inputs are integers and whose product is exact in them, on the Linear's device.
 
     Inputs are (B, T, in). Dynamic ranges are taken per image, over its tokens and features, so that a result does not
     depend on what else is in the batch.
@@ -23,29 +23,29 @@ class QuantizedLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear, recipe: LinearRecipe, state: QuantizerState, name: str) -> None:
         super().__init__()
-        self.activations, self.weight_bits = recipe.activations, recipe.weights.bits
-        scale = state[f"{name}.weight_scale"]
-        self.register_buffer("weight_codes", quantize_weight(linear.weight, scale, self.weight_bits))
+        self.activations = recipe.activations
+        device = linear.weight.device
+        scale = state[f"{name}.weight_scale"].to(device)
+        self.register_buffer("weight_codes", quantize_weight(linear.weight, scale, recipe.weights.bits))
         self.register_buffer("weight_scale", scale)
         self.bias = linear.bias
         self.in_features, self.out_features = linear.in_features, linear.out_features
         if recipe.activations.range == "static":
-            self.register_buffer("input_scale", state[f"{name}.input_scale"])
-            self.register_buffer("input_zero_point", state[f"{name}.input_zero_point"])
+            self.register_buffer("input_scale", state[f"{name}.input_scale"].to(device))
+            self.register_buffer("input_zero_point", state[f"{name}.input_zero_point"].to(device))
+        self.product = exact_product(self.weight_codes, recipe.activations.bits)
 
     def _input_grid(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.activations.range == "static":
             return self.get_buffer("input_scale"), self.get_buffer("input_zero_point")
-        low, high = torch.aminmax(x.flatten(1), dim=1)
-        scale, zero_point = affine_parameters(low, high, self.activations.bits)
-        return scale[:, None, None], zero_point[:, None, None]
+        # aminmax over a dimension is ten times slower than these two.
+        low, high = x.amin(dim=(1, 2), keepdim=True), x.amax(dim=(1, 2), keepdim=True)
+        return affine_parameters(low, high, self.activations.bits)
 
     def forward(self, x: Tensor) -> Tensor:
-        bits = self.activations.bits
         scale, zero_point = self._input_grid(x)
-        codes = quantize_affine(x, scale, zero_point, bits).sub_(zero_point)
-        product = exact_product(codes, self.weight_codes, 2**bits - 1, 2 ** (self.weight_bits - 1))
-        product = product.mul_(scale * self.get_buffer("weight_scale"))
+        codes = quantize_affine(x, scale, zero_point, self.activations.bits)
+        product = self.product(codes, zero_point).mul_(scale * self.get_buffer("weight_scale"))
         return product if self.bias is None else product.add_(self.bias)
 
 
