@@ -43,6 +43,10 @@ class Product(ABC):
         self._packed = [self.pack(part.contiguous()) for part in parts]
         self._row_sums = weight_codes.sum(dim=1, dtype=torch.int32)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "Product":
+        """Itself: it never changes, and torch cannot copy what oneDNN packed."""
+        return self
+
     @abstractmethod
     def pack(self, weight_codes: Tensor) -> Tensor:
         """Bring weight codes into the form that `multiply` takes."""

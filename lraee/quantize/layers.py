@@ -52,9 +52,11 @@ class QuantizedLinear(nn.Module):
 def quantized(tower: Tower, scheme: LinearScheme, state: QuantizerState) -> Tower:
     """Return a copy of `tower` in which every Linear that the scheme names is quantized with `state`.
 
+    Whatever is not quantized is shared with `tower`.
+
     Raises KeyError where the state lacks a scale that the scheme needs.
     """
-    result = copy.deepcopy(tower)
+    result = copy.deepcopy(tower, {id(parameter): parameter for parameter in tower.parameters()})
     for name, role, linear in list(linears(result)):
         recipe = scheme.recipe(role)
         if recipe is not None:
