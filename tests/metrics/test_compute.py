@@ -150,7 +150,7 @@ def test_bit_operations_by_hand() -> None:
 @given(shapes, st.integers(1, 1000), st.integers(0, 99))
 def test_without_quantization_bit_operations_are_1024_macs(shape: TowerShape, classes: int, gate: int) -> None:
     macs = components(shape, classes, gate)
-    assert bit_operations(macs, shape, Bits()) == macs.times(1024, 1024)
+    assert bit_operations(macs, shape, Bits()) == macs.times(1024, 1024, 1024)
     exits = [exit_costs(parts, [1], shape.depth) for parts in (macs, bit_operations(macs, shape, Bits()))]
     assert exits[1].leaving.tolist() == (1024 * exits[0].leaving).tolist()
     assert exits[1].full == 1024 * exits[0].full
@@ -164,6 +164,17 @@ def test_blocks_that_are_covered_wholly_cost_macs_times_both_bits(shape: TowerSh
     bops = bit_operations(macs, shape, Bits(weights, acts, blocks))
     assert bops.block == pytest.approx(macs.block * weights * acts)
     assert bops.stem == 1024 * macs.stem
+
+
+@settings(deadline=None, max_examples=40)
+@given(shapes)
+def test_a_tower_in_16_bits_costs_256_bit_operations_a_mac_and_what_exits_add_1024(shape: TowerShape) -> None:
+    macs = components(shape, 10, 5)
+    bops = bit_operations(macs, shape, Bits(16, 16, 1.0))
+    found = (bops.stem, bops.block, bops.own_head)
+    assert found == pytest.approx(tuple(256 * part for part in (macs.stem, macs.block, macs.own_head)))
+    added = (bops.exit_head, bops.class_products, bops.gate)
+    assert added == tuple(1024 * part for part in (macs.exit_head, macs.class_products, macs.gate))
 
 
 @settings(deadline=None, max_examples=40)
