@@ -1,5 +1,6 @@
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,9 @@ def load(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+EXTRACTION = load("extraction")
 
 
 def test_the_sweep_benchmark_runs_and_says_what_it_measured():
@@ -38,6 +42,39 @@ def test_the_memory_benchmark_needs_no_more_images_than_it_is_given():
     assert load("memory")._config(50_000).data.splits["gate"].images == 5_000
 
 
-@pytest.mark.parametrize("name", ["sweep", "memory"])
+@pytest.mark.parametrize("name", ["sweep", "memory", "extraction"])
 def test_a_benchmark_says_what_it_measures(name):
     assert "python benchmarks/" in (load(name).__doc__ or "")
+
+
+def test_the_extraction_benchmark_measures_every_precision_and_names_its_kernels(clip):
+    rows = {row["precision"]: row for row in EXTRACTION.measure(clip.name, 4, 2, 1)}
+    assert tuple(rows) == EXTRACTION.PRECISIONS
+    loop = rows[EXTRACTION.LOOP]
+    assert (loop["cpu_ratio"], loop["wall_ratio"]) == (1.0, 1.0)
+    assert all(row["cpu_ms"] > 0 and row["wall_ms"] > 0 for row in rows.values())
+    assert rows["8-bit dynamic"]["kernels"] in ("16 OneDnnProduct", "16 FloatProduct")
+    assert rows["FP32"]["kernels"] in ("16 Linear", "16 PackedLinear")
+
+
+def test_the_extraction_benchmark_reads_pictures(clip):
+    measured = EXTRACTION.from_jpeg(clip.name, 5, 2, 1)
+    assert measured["ratio"] == measured["overlapped"] / max(measured["decoding"], measured["computing"])
+    assert measured["kib"] > 10
+
+
+def test_the_extraction_benchmark_measures_memory(clip):
+    assert EXTRACTION.peak(clip.name, "W4A4 static", 2, 2) > 50
+
+
+def test_medians_leave_the_warming_up_out(monkeypatch):
+    seconds = iter([9.0, 1.0, 5.0, 2.0])
+    clock = 0.0
+
+    def run():
+        nonlocal clock
+        clock += next(seconds)
+
+    fake = SimpleNamespace(process_time=lambda: clock, perf_counter=lambda: 2 * clock)
+    monkeypatch.setattr(EXTRACTION, "time", fake)
+    assert EXTRACTION.clocked({"one": run}, 3) == {"one": pytest.approx((2.0, 4.0))}

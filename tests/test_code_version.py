@@ -148,18 +148,24 @@ def test_the_hash_does_not_depend_on_a_link_in_the_way(tmp_path):
     assert hashes[0] == hashes[1]
 
 
-def reached_modules(script):
+def reached_modules(script, *modules):
     code_version._imports.cache_clear()
-    paths = reached(ROOT / "workflow" / "scripts" / script)
+    paths = reached(ROOT / "workflow" / "scripts" / script, *(ROOT / "lraee" / module for module in modules))
     return {str(path.relative_to(ROOT)) for path in paths}
 
 
 def test_real_scripts_reach_what_they_run_and_no_more():
     extract, evaluate = reached_modules("extract_features.py"), reached_modules("evaluate.py")
-    assert {"lraee/features/extract.py", "lraee/quantize/layers.py", "lraee/models/tower.py"} <= extract
+    assert {"lraee/features/extract.py", "lraee/models/tower.py"} <= extract
     assert {"lraee/metrics/statistics.py", "lraee/exits/routing.py", "workflow/scripts/_job.py"} <= evaluate
     assert not any(name.startswith(("lraee/evaluation", "lraee/report", "lraee/exits")) for name in extract)
     assert not any(name.startswith(("lraee/quantize", "lraee/report", "lraee/data")) for name in evaluate)
+
+
+def test_only_what_a_scheme_runs_is_reached_through_it():
+    arithmetic = {f"lraee/quantize/{name}.py" for name in ("calibrate", "grids", "layers")}
+    assert not arithmetic & reached_modules("extract_features.py"), "FP32 features do not depend on the quantizers"
+    assert arithmetic <= reached_modules("extract_features.py", "quantize/schemes/uniform.py")
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "workflow/scripts").glob("[!_]*.py")))

@@ -7,6 +7,12 @@ from torch import Tensor
 
 from lraee.models.tower import Tower
 
+_CPU_TOKENS = 400
+"""Tokens in flight on a CPU: their activations stay in its cache, and none is large enough to be mapped anew each time.
+
+Eight images of ViT-B/32. `benchmarks/extraction.py` measures what it brings.
+"""
+
 
 @dataclass(frozen=True)
 class LayerFeatures:
@@ -25,6 +31,16 @@ class LayerFeatures:
 @torch.inference_mode()
 def extract(tower: Tower, pixels: Tensor) -> LayerFeatures:
     """Run the tower once over pixels (B, 3, H, W); FloatingPointError where an activation does not fit float16."""
+    on_cpu = pixels.device.type == "cpu"
+    images = max(1, _CPU_TOKENS // tower.shape.tokens) if on_cpu else max(1, len(pixels))
+    parts = [_of_part(tower, part) for part in pixels.split(images)]
+    features = LayerFeatures(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    if not (features.cls.isfinite().all() and features.mean.isfinite().all() and features.final.isfinite().all()):
+        raise FloatingPointError("an activation is not finite, or too large for the feature store's float16")
+    return features
+
+
+def _of_part(tower: Tower, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     cls, mean, sav = [], [], []
     z = None
     for layer, z in enumerate(tower.states(pixels)):
@@ -34,8 +50,5 @@ def extract(tower: Tower, pixels: Tensor) -> LayerFeatures:
         centre = patches.mean(dim=1)
         cls.append(z[:, 0].half())
         mean.append(centre.half())
-        sav.append((patches - centre[:, None]).square().sum(dim=2).mean(dim=1))
-    features = LayerFeatures(torch.stack(cls, 1), torch.stack(mean, 1), torch.stack(sav, 1), tower.head(z))
-    if not (features.cls.isfinite().all() and features.mean.isfinite().all() and features.final.isfinite().all()):
-        raise FloatingPointError("an activation is not finite, or too large for the feature store's float16")
-    return features
+        sav.append((patches - centre[:, None]).square_().sum(dim=2).mean(dim=1))
+    return torch.stack(cls, 1), torch.stack(mean, 1), torch.stack(sav, 1), tower.head(z)

@@ -59,10 +59,12 @@ class Components:
     class_products: float
     gate: float
 
-    def times(self, block: float, rest: float) -> "Components":
-        """Scale the blocks by one factor and everything else by another."""
-        others = (self.own_head, self.exit_head, self.class_products, self.gate)
-        return Components(self.stem * rest, self.block * block, *(part * rest for part in others))
+    def times(self, block: float, tower: float, rest: float) -> "Components":
+        """Scale the blocks by one factor, the rest of the vision tower by another, and what exits add by a third."""
+        added = (self.exit_head, self.class_products, self.gate)
+        return Components(
+            self.stem * tower, self.block * block, self.own_head * tower, *(part * rest for part in added)
+        )
 
 
 def components(shape: TowerShape, classes: int, gate: int) -> Components:
@@ -74,7 +76,7 @@ def components(shape: TowerShape, classes: int, gate: int) -> Components:
 
 @dataclass(frozen=True)
 class Bits:
-    """Bits of the quantized factors, and the share of the vision tower's MACs that they reach (all in the blocks)."""
+    """Bits of the quantized factors, and the share of the vision tower's MACs that they reach, the blocks' first."""
 
     weights: int = FLOAT_BITS
     activations: int = FLOAT_BITS
@@ -82,10 +84,16 @@ class Bits:
 
 
 def bit_operations(macs: Components, shape: TowerShape, bits: Bits) -> Components:
-    """Turn MACs into BOPs: in the blocks by the covered share, everywhere else 32 x 32."""
+    """Turn MACs into BOPs: in the tower by the covered share, blocks first; what exits add counts 32 x 32."""
     full = float(FLOAT_BITS**2)
-    covered = bits.covered_macs * tower_macs(shape) / (shape.depth * block_macs(shape))
-    return macs.times(covered * bits.weights * bits.activations + (1.0 - covered) * full, full)
+    whole, blocks = tower_macs(shape), shape.depth * block_macs(shape)
+    covered = bits.covered_macs * whole
+
+    def a_mac(share: float) -> float:
+        return share * bits.weights * bits.activations + (1.0 - share) * full
+
+    beyond = max(0.0, covered - blocks) / (whole - blocks)
+    return macs.times(a_mac(min(1.0, covered / blocks)), a_mac(beyond), full)
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,23 @@
 """Calibration: weight scales from the weights, static activation ranges from the `quant` split."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from lraee.models.tower import Tower, linears
 from lraee.quantize.grids import affine_parameters, weight_scale
-from lraee.quantize.layers import QuantizerState
+from lraee.quantize.linear_scheme import LinearScheme
 from lraee.quantize.observers import BINS, OBSERVERS, Histogram
-from lraee.quantize.schemes import LinearRecipe, Scheme
-
-Batches = Callable[[], Iterable[Tensor]]
-"""Starts a pass over the calibration set: batches of pixels (B, 3, H, W)."""
+from lraee.quantize.schemes import Batches, LinearRecipe, QuantizerState
 
 
-def calibrate(tower: Tower, scheme: Scheme, batches: Batches) -> QuantizerState:
+def calibrate(tower: Tower, scheme: LinearScheme, batches: Batches) -> QuantizerState:
     """Fit a scheme to a tower in FP32: two passes over the calibration set where a range is static, none otherwise.
 
-    Every range is taken on the FP32 network's activations (not on those of a network quantized up to there).
+    Every range is taken on the FP32 network's activations (not on those of a network quantized up to there). The state
+    holds per Linear `<name>.weight_scale`; where activations are static also `<name>.input_scale` and
+    `<name>.input_zero_point`.
     """
     state: QuantizerState = {}
     static: dict[str, LinearRecipe] = {}

@@ -68,6 +68,19 @@ def test_the_batch_size_does_not_change_the_features_beyond_rounding(
         torch.testing.assert_close(joined, getattr(whole, name).float(), rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("images", [1, 3, 8])
+def test_images_go_through_in_parts_and_come_back_in_order(
+    tower: Any, pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch, images: int
+) -> None:
+    whole, seen = extract(tower, pixels), []
+    monkeypatch.setattr("lraee.features.extract._CPU_TOKENS", 17 * images + 5)
+    tower.stem.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    parts = extract(tower, pixels)
+    assert seen == [len(part) for part in pixels.split(images)]
+    for name in LayerFeatures.__annotations__:
+        torch.testing.assert_close(getattr(parts, name).float(), getattr(whole, name).float(), rtol=2e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("value", [70_000.0, -70_000.0, float("nan"), float("inf")])
 def test_an_activation_beyond_float16_is_an_error(tower: Any, pixels: torch.Tensor, value: float) -> None:
     tower.blocks[2].fc2.bias.data[5] = value

@@ -31,7 +31,6 @@ from lraee.metrics.compute import (
     tower_macs,
 )
 from lraee.models.shape import TowerShape
-from lraee.quantize.layers import coverage
 from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
 
 VIT_B_32 = TowerShape(depth=12, tokens=50, width=768, hidden=3072, patch=3072, embedding=512, projected=True)
@@ -151,7 +150,7 @@ def test_bit_operations_by_hand() -> None:
 @given(shapes, st.integers(1, 1000), st.integers(0, 99))
 def test_without_quantization_bit_operations_are_1024_macs(shape: TowerShape, classes: int, gate: int) -> None:
     macs = components(shape, classes, gate)
-    assert bit_operations(macs, shape, Bits()) == macs.times(1024, 1024)
+    assert bit_operations(macs, shape, Bits()) == macs.times(1024, 1024, 1024)
     exits = [exit_costs(parts, [1], shape.depth) for parts in (macs, bit_operations(macs, shape, Bits()))]
     assert exits[1].leaving.tolist() == (1024 * exits[0].leaving).tolist()
     assert exits[1].full == 1024 * exits[0].full
@@ -168,6 +167,17 @@ def test_blocks_that_are_covered_wholly_cost_macs_times_both_bits(shape: TowerSh
 
 
 @settings(deadline=None, max_examples=40)
+@given(shapes)
+def test_a_tower_in_16_bits_costs_256_bit_operations_a_mac_and_what_exits_add_1024(shape: TowerShape) -> None:
+    macs = components(shape, 10, 5)
+    bops = bit_operations(macs, shape, Bits(16, 16, 1.0))
+    found = (bops.stem, bops.block, bops.own_head)
+    assert found == pytest.approx(tuple(256 * part for part in (macs.stem, macs.block, macs.own_head)))
+    added = (bops.exit_head, bops.class_products, bops.gate)
+    assert added == tuple(1024 * part for part in (macs.exit_head, macs.class_products, macs.gate))
+
+
+@settings(deadline=None, max_examples=40)
 @given(shapes, st.integers(2, 8), st.integers(2, 8), st.floats(0.0, 1.0))
 def test_the_covered_share_is_one_of_the_whole_tower(
     shape: TowerShape, weights: int, acts: int, share_of_blocks: float
@@ -181,7 +191,7 @@ def test_the_covered_share_is_one_of_the_whole_tower(
 
 @pytest.mark.parametrize("reading", ["all_linears", "mlp_only"])
 def test_bit_operations_of_a_quantizer_are_those_of_the_linears_that_it_covers(tower: Any, reading: str) -> None:
-    covers = coverage(tower, DynamicInt8(scheme="dynamic-int8", reading=reading))
+    covers = DynamicInt8(scheme="dynamic-int8", reading=reading).coverage(tower)
     bits = Bits(covers.weight_bits, covers.activation_bits, covers.macs)
     names = ("qkv", "proj", "fc1", "fc2") if reading == "all_linears" else ("fc1", "fc2")
     x = torch.zeros(1, tower.shape.tokens, 1)

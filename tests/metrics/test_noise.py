@@ -9,15 +9,13 @@ import torch
 from scipy import stats
 
 from lraee.metrics.noise import Moments, noise_profile
-from lraee.quantize.calibrate import calibrate
-from lraee.quantize.layers import quantized
 from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
 
 
 @pytest.fixture
 def noisy(tower: Any) -> Any:
     scheme = DynamicInt8(scheme="dynamic-int8", reading="all_linears")
-    return quantized(tower, scheme, calibrate(tower, scheme, lambda: []))
+    return scheme.apply(tower, scheme.calibrate(tower, lambda: []))
 
 
 def _all_states(tower: Any, pixels: torch.Tensor) -> np.ndarray:

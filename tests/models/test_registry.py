@@ -107,7 +107,7 @@ def test_a_registry_of_one_member_takes_it(animals: Registry[type[Settings]]) ->
     [
         (SOURCES, {"shapes", "image-folder", "webdataset"}),
         (FAMILIES, {"open_clip", "timm"}),
-        (SCHEMES, {"dynamic-int8", "uniform"}),
+        (SCHEMES, {"bfloat16", "dynamic-int8", "uniform"}),
     ],
 )
 def test_the_projects_registries_find_their_files(registry: Registry[Any], names: set[str]) -> None:

@@ -14,9 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from lraee.quantize.calibrate import calibrate
 from lraee.quantize.grids import weight_scale
-from lraee.quantize.layers import QuantizedLinear, quantized
+from lraee.quantize.layers import QuantizedLinear
 from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
 
 pytestmark = [
@@ -95,7 +94,7 @@ def _assert_alike(clean: torch.Tensor, ours: torch.Tensor, theirs: torch.Tensor)
 
 def test_a_tower_with_all_linears_is_torchs(tower: Any, pixels: torch.Tensor) -> None:
     scheme = _scheme("all_linears")
-    ours = quantized(tower, scheme, calibrate(tower, scheme, lambda: []))
+    ours = scheme.apply(tower, scheme.calibrate(tower, lambda: []))
     theirs = _by_torch(tower)
     assert len(_reached(theirs)) == 16
     clean, one, two = (torch.cat([network(image[None]) for image in pixels]) for network in (tower, ours, theirs))
@@ -104,7 +103,7 @@ def test_a_tower_with_all_linears_is_torchs(tower: Any, pixels: torch.Tensor) ->
 
 def test_mlp_only_is_what_torch_reaches_in_open_clips_own_model(clip: Any, tower: Any, pixels: torch.Tensor) -> None:
     scheme = _scheme("mlp_only")
-    ours = quantized(tower, scheme, calibrate(tower, scheme, lambda: []))
+    ours = scheme.apply(tower, scheme.calibrate(tower, lambda: []))
     theirs = _by_torch(clip.model.visual)
     assert _reached(theirs) == sorted(
         f"transformer.resblocks.{block}.mlp.{part}" for block in range(4) for part in ("c_fc", "c_proj")
@@ -115,7 +114,7 @@ def test_mlp_only_is_what_torch_reaches_in_open_clips_own_model(clip: Any, tower
 
 def test_the_two_readings_differ(tower: Any, pixels: torch.Tensor) -> None:
     one, two = (
-        quantized(tower, _scheme(reading), calibrate(tower, _scheme(reading), lambda: []))(pixels)
+        _scheme(reading).apply(tower, _scheme(reading).calibrate(tower, lambda: []))(pixels)
         for reading in ("mlp_only", "all_linears")
     )
     assert (one - two).norm() > 0.1 * (one - tower(pixels)).norm()

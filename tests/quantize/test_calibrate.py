@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from lraee.models.tower import linears
-from lraee.quantize.calibrate import calibrate
 from lraee.quantize.schemes import ActivationSpec, WeightSpec
 from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
 from lraee.quantize.schemes.uniform import Uniform
@@ -28,7 +27,7 @@ def _inputs_of(tower: Any, name: str, pixels: torch.Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["blocks.0.qkv", "blocks.1.proj", "blocks.2.fc1", "blocks.3.fc2"])
 def test_min_max_ranges_are_those_of_all_calibration_images(tower: Any, pixels: torch.Tensor, name: str) -> None:
-    state = calibrate(tower, _scheme(), lambda: pixels.split(3))
+    state = _scheme().calibrate(tower, lambda: pixels.split(3))
     values = _inputs_of(tower, name, pixels)
     low, high = min(values.min(), 0.0), max(values.max(), 0.0)
     assert state[f"{name}.input_scale"].item() == pytest.approx((high - low) / 255, rel=1e-4)
@@ -36,7 +35,7 @@ def test_min_max_ranges_are_those_of_all_calibration_images(tower: Any, pixels: 
 
 
 def test_percentile_ranges_are_numpys_percentiles(tower: Any, pixels: torch.Tensor) -> None:
-    state = calibrate(tower, _scheme(observer="percentile", percentile=99.0), lambda: pixels.split(3))
+    state = _scheme(observer="percentile", percentile=99.0).calibrate(tower, lambda: pixels.split(3))
     values = _inputs_of(tower, "blocks.2.fc2", pixels)
     low, high = np.percentile(values, [1.0, 99.0])
     assert state["blocks.2.fc2.input_scale"].item() == pytest.approx((high - min(low, 0)) / 255, rel=0.01)
@@ -45,7 +44,7 @@ def test_percentile_ranges_are_numpys_percentiles(tower: Any, pixels: torch.Tens
 @pytest.mark.parametrize("observer", ["min-max", "percentile", "mse"])
 def test_the_batch_size_does_not_change_the_ranges(tower: Any, pixels: torch.Tensor, observer: Any) -> None:
     scheme = _scheme(observer=observer, bits=6)
-    one, two = (calibrate(tower, scheme, lambda size=size: pixels.split(size)) for size in (2, 8))
+    one, two = (scheme.calibrate(tower, lambda size=size: pixels.split(size)) for size in (2, 8))
     assert one.keys() == two.keys()
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, two[name], rtol=0.02, atol=1.0 if "zero_point" in name else 1e-6)
@@ -61,16 +60,16 @@ def test_a_static_scheme_reads_the_calibration_set_twice_and_a_dynamic_one_never
         passes += 1
         yield pixels
 
-    calibrate(tower, _scheme(), batches)
+    _scheme().calibrate(tower, batches)
     assert passes == 2
-    state = calibrate(tower, DynamicInt8(scheme="dynamic-int8", reading="all_linears"), batches)
+    state = DynamicInt8(scheme="dynamic-int8", reading="all_linears").calibrate(tower, batches)
     assert passes == 2
     assert all(name.endswith(".weight_scale") for name in state)
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 def test_weight_scales_have_their_granularity(tower: Any, pixels: torch.Tensor, granularity: Any) -> None:
-    state = calibrate(tower, _scheme(granularity), lambda: [pixels])
+    state = _scheme(granularity).calibrate(tower, lambda: [pixels])
     for name, _, linear in linears(tower):
         largest = linear.weight.abs().max(dim=1).values if granularity == "channel" else linear.weight.abs().max()
         torch.testing.assert_close(state[f"{name}.weight_scale"], largest.reshape(-1) / 127.5)
@@ -82,17 +81,17 @@ def test_calibration_leaves_no_hook_behind_even_after_an_error(tower: Any, pixel
         raise RuntimeError("disk gone")
 
     with pytest.raises(RuntimeError, match="disk gone"):
-        calibrate(tower, _scheme(), batches)
+        _scheme().calibrate(tower, batches)
     assert not any(module._forward_pre_hooks for module in tower.modules())
 
 
 @pytest.mark.parametrize("observer", ["min-max", "percentile", "mse"])
 def test_no_calibration_image_at_all_is_refused(tower: Any, observer: Any) -> None:
     with pytest.raises(ValueError, match=r"calibrat|image"):
-        calibrate(tower, _scheme(observer=observer), lambda: [])
+        _scheme(observer=observer).calibrate(tower, lambda: [])
 
 
 def test_calibration_does_not_change_the_tower(tower: Any, pixels: torch.Tensor) -> None:
     before = tower(pixels)
-    calibrate(tower, _scheme(observer="mse"), lambda: [pixels])
+    _scheme(observer="mse").calibrate(tower, lambda: [pixels])
     assert torch.equal(tower(pixels), before)

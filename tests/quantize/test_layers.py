@@ -9,8 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from lraee.models.tower import linears
-from lraee.quantize.calibrate import calibrate
-from lraee.quantize.layers import QuantizedLinear, coverage, quantized
+from lraee.quantize.layers import QuantizedLinear
 from lraee.quantize.schemes import SCHEMES, ActivationSpec, LinearRecipe, WeightSpec
 from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
 from lraee.quantize.schemes.uniform import Uniform
@@ -94,7 +93,7 @@ def test_a_dynamic_result_does_not_depend_on_the_rest_of_the_batch(length: int) 
 
 
 def test_the_towers_dynamic_embedding_does_not_depend_on_the_batch(tower: Any, pixels: torch.Tensor) -> None:
-    quantized_tower = quantized(tower, ALL, calibrate(tower, ALL, lambda: []))
+    quantized_tower = ALL.apply(tower, ALL.calibrate(tower, lambda: []))
     together = quantized_tower(torch.cat([pixels, 50 * pixels[:1]]))[:8]
     alone = torch.cat([quantized_tower(image[None]) for image in pixels])
     # A per-batch range would move everything; a last bit before a rounding may move a single code.
@@ -104,13 +103,13 @@ def test_the_towers_dynamic_embedding_does_not_depend_on_the_batch(tower: Any, p
 
 def test_quantizing_copies_the_tower(tower: Any, pixels: torch.Tensor) -> None:
     before = tower(pixels)
-    quantized(tower, ALL, calibrate(tower, ALL, lambda: []))
+    ALL.apply(tower, ALL.calibrate(tower, lambda: []))
     assert torch.equal(tower(pixels), before)
 
 
 @pytest.mark.parametrize(("scheme", "roles"), [(ALL, ("qkv", "proj", "fc1", "fc2")), (MLP, ("fc1", "fc2"))])
 def test_exactly_the_named_linears_are_quantized(tower: Any, scheme: DynamicInt8, roles: tuple[str, ...]) -> None:
-    result = quantized(tower, scheme, calibrate(tower, scheme, lambda: []))
+    result = scheme.apply(tower, scheme.calibrate(tower, lambda: []))
     for block in result.blocks:
         found = {role for role in ("qkv", "proj", "fc1", "fc2") if isinstance(getattr(block, role), QuantizedLinear)}
         assert found == set(roles)
@@ -120,7 +119,7 @@ def test_all_linears_change_the_attention_weights_and_mlp_only_does_not(tower: A
     x = tower.blocks[1].norm1(tower.stem(pixels))
     clean = tower.blocks[1].attention(x)
     attention = {
-        scheme.reading: quantized(tower, scheme, calibrate(tower, scheme, lambda: [])).blocks[1].attention(x)
+        scheme.reading: scheme.apply(tower, scheme.calibrate(tower, lambda: [])).blocks[1].attention(x)
         for scheme in (ALL, MLP)
     }
     assert torch.equal(attention["mlp_only"], clean)
@@ -128,21 +127,21 @@ def test_all_linears_change_the_attention_weights_and_mlp_only_does_not(tower: A
 
 
 def test_qkv_codes_are_the_rounded_weights_of_open_clip(clip: Any, tower: Any) -> None:
-    result = quantized(tower, ALL, calibrate(tower, ALL, lambda: []))
+    result = ALL.apply(tower, ALL.calibrate(tower, lambda: []))
     weight = clip.model.visual.transformer.resblocks[0].attn.in_proj_weight
     layer = result.blocks[0].qkv
     assert (layer.weight_codes * layer.weight_scale - weight).abs().max() <= 0.501 * weight.abs().max() / 127.5
 
 
 def test_a_quantized_tower_is_not_quantized_again(tower: Any) -> None:
-    result = quantized(tower, MLP, calibrate(tower, MLP, lambda: []))
+    result = MLP.apply(tower, MLP.calibrate(tower, lambda: []))
     with pytest.raises(TypeError, match=r"blocks\.0\.fc1 is a QuantizedLinear"):
         list(linears(result))
 
 
 def test_a_missing_scale_is_named(tower: Any) -> None:
     with pytest.raises(KeyError, match=r"blocks\.0\.qkv"):
-        quantized(tower, ALL, calibrate(tower, MLP, lambda: []))
+        ALL.apply(tower, MLP.calibrate(tower, lambda: []))
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
@@ -152,7 +151,7 @@ def test_more_bits_leave_less_noise(tower: Any, pixels: torch.Tensor, granularit
     errors = []
     for bits in range(3, 9):
         scheme = _uniform(bits, granularity, observer=observer)
-        noisy = quantized(tower, scheme, calibrate(tower, scheme, lambda: [pixels]))(pixels)
+        noisy = scheme.apply(tower, scheme.calibrate(tower, lambda: [pixels]))(pixels)
         errors.append(float((noisy - clean).norm(dim=1).mean()))
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 0.2 * errors[0]
@@ -166,7 +165,7 @@ def test_channels_with_their_own_scales_leave_less_noise(tower: Any, pixels: tor
     noise = {}
     for granularity in ("tensor", "channel"):
         scheme = _uniform(5, granularity, range="dynamic")
-        noise[granularity] = (quantized(tower, scheme, calibrate(tower, scheme, lambda: []))(pixels) - clean).norm()
+        noise[granularity] = (scheme.apply(tower, scheme.calibrate(tower, lambda: []))(pixels) - clean).norm()
     assert noise["channel"] < noise["tensor"]
 
 
@@ -187,7 +186,7 @@ def test_coverage_is_what_open_clips_own_model_says(
             weights += [block.attn.in_proj_weight, block.attn.out_proj.weight]
         parameters += sum(weight.numel() for weight in weights)
         macs += sum(17 * weight.numel() for weight in weights)
-    found = coverage(tower, scheme)
+    found = scheme.coverage(tower)
     assert found.parameters == pytest.approx(parameters / sum(p.numel() for p in clip.model.visual.parameters()))
     assert found.macs == pytest.approx(macs / _counted(copy.deepcopy(tower), pixels[:1]))
     assert (found.weight_bits, found.activation_bits) == (8, 7)
@@ -199,7 +198,7 @@ def test_coverage_refuses_a_scheme_that_reaches_nothing(tower: Any) -> None:
             return None
 
     with pytest.raises(ValueError, match="quantizes no Linear"):
-        coverage(tower, Nothing(scheme="dynamic-int8", reading="mlp_only"))
+        Nothing(scheme="dynamic-int8", reading="mlp_only").coverage(tower)
 
 
 @pytest.mark.parametrize("scheme", [ALL, MLP, _uniform(4, "channel", observer="mse")])

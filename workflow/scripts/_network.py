@@ -8,8 +8,8 @@ from lraee.data.batches import Loader
 from lraee.data.sources import SOURCES, Source
 from lraee.io import read_table
 from lraee.models.families import FAMILIES, LoadedModel
+from lraee.models.packed import packed
 from lraee.models.tower import Tower
-from lraee.quantize.layers import quantized
 from lraee.quantize.schemes import SCHEMES
 from lraee.registry import parse
 from lraee.tensors import read_tensors
@@ -20,11 +20,11 @@ def load_model(snakemake: Any) -> LoadedModel:
 
 
 def in_precision(tower: Tower, snakemake: Any) -> Tower:
-    """Quantize the tower as the rule's scheme says; FP32 has none."""
-    if snakemake.params.scheme is None:
-        return tower
-    state, _ = read_tensors(snakemake.input.state)
-    return quantized(tower, parse(SCHEMES, "scheme", snakemake.params.scheme), state)
+    """Quantize the tower as the rule's scheme says (FP32 has none), and pack what stays FP32."""
+    if snakemake.params.scheme is not None:
+        state, _ = read_tensors(snakemake.input.state)
+        tower = parse(SCHEMES, "scheme", snakemake.params.scheme).apply(tower, state)
+    return packed(tower)
 
 
 def read_sources(snakemake: Any) -> dict[str, Source]:

@@ -5,8 +5,6 @@ from dataclasses import asdict
 from _job import logged, use_threads
 from _network import load_model, loader_and_rows
 
-from lraee.quantize.calibrate import calibrate
-from lraee.quantize.layers import coverage
 from lraee.quantize.schemes import SCHEMES
 from lraee.registry import parse
 from lraee.tensors import write_tensors
@@ -20,6 +18,6 @@ with logged(snakemake):
     def batches():
         return (batch.pixels for batch in loader.batches(rows, "calibrate") if batch.samples)
 
-    state = calibrate(model.tower, scheme, batches)
+    state = scheme.calibrate(model.tower, batches)
     described = {"description": scheme.description, "settings": snakemake.params.scheme}
-    write_tensors(snakemake.output[0], state, described | asdict(coverage(model.tower, scheme)))
+    write_tensors(snakemake.output[0], state, described | asdict(scheme.coverage(model.tower)))

@@ -1,19 +1,33 @@
 """Quantization schemes by name; one file each.
 
-A scheme says which Linear gets which bits, ranges and observer (a `LinearRecipe`); `lraee.quantize.layers` carries it
-out. Nothing here needs torch.
+A scheme owns its work: it calibrates itself on an FP32 tower, applies what it found, and says how much of the tower it
+reaches. Most say only which Linear gets which bits, ranges and observer (a `LinearRecipe`) and leave the rest to
+`lraee.quantize.linear_scheme`. Nothing here needs torch.
 """
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import Field
 
 from lraee.registry import Registry
 from lraee.settings import Bits, Settings
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lraee.models.tower import Tower
+
 Role = Literal["qkv", "proj", "fc1", "fc2"]
 """A Linear's place in a block: attention input, attention output, first and second MLP layer."""
+
+Batches: TypeAlias = "Callable[[], Iterable[Tensor]]"
+"""Starts a pass over the calibration set: batches of pixels (B, 3, H, W)."""
+
+QuantizerState: TypeAlias = "dict[str, Tensor]"
+"""What a scheme's calibration found, by names of the scheme's choice."""
 
 
 class WeightSpec(Settings):
@@ -43,17 +57,35 @@ class LinearRecipe(Settings):
     activations: ActivationSpec
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """What a scheme really quantizes: shares of the vision tower's parameters and MACs, and the bits."""
+
+    parameters: float
+    macs: float
+    weight_bits: int
+    activation_bits: int
+
+
 class Scheme(Settings, ABC):
     """Base of every scheme's settings. A subclass adds `scheme: Literal["<its name>"]`."""
-
-    @abstractmethod
-    def recipe(self, role: Role) -> LinearRecipe | None:
-        """Return how the Linear in `role` is quantized, in every block; None leaves it in FP32."""
 
     @property
     @abstractmethod
     def description(self) -> str:
         """One line for the report."""
+
+    @abstractmethod
+    def calibrate(self, tower: "Tower", batches: Batches) -> QuantizerState:
+        """Fit the scheme to an FP32 tower; the tower stays as it is."""
+
+    @abstractmethod
+    def apply(self, tower: "Tower", state: QuantizerState) -> "Tower":
+        """Return a quantized copy of an FP32 tower; it takes and yields float32, like the tower itself."""
+
+    @abstractmethod
+    def coverage(self, tower: "Tower") -> Coverage:
+        """Measure what the scheme reaches in an FP32 tower; ValueError where that is nothing."""
 
 
 SCHEMES: Registry[type[Scheme]] = Registry("quantization scheme", __name__)

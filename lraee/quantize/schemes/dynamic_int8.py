@@ -7,11 +7,12 @@ keeps its QKV weights in a bare Parameter: that reading is `mlp_only`. `all_line
 
 from typing import Literal
 
-from lraee.quantize.schemes import SCHEMES, ActivationSpec, LinearRecipe, Role, Scheme, WeightSpec
+from lraee.quantize.linear_scheme import LinearScheme
+from lraee.quantize.schemes import SCHEMES, ActivationSpec, LinearRecipe, Role, WeightSpec
 
 
 @SCHEMES.register("dynamic-int8")
-class DynamicInt8(Scheme):
+class DynamicInt8(LinearScheme):
     """`reading` says which Linears it reaches."""
 
     scheme: Literal["dynamic-int8"]

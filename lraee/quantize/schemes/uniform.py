@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-from lraee.quantize.schemes import SCHEMES, ActivationSpec, LinearRecipe, Role, Scheme, WeightSpec
+from lraee.quantize.linear_scheme import LinearScheme
+from lraee.quantize.schemes import SCHEMES, ActivationSpec, LinearRecipe, Role, WeightSpec
 
 
 @SCHEMES.register("uniform")
-class Uniform(Scheme):
+class Uniform(LinearScheme):
     """One choice of bits and ranges for every Linear."""
 
     scheme: Literal["uniform"]
