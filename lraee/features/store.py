@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from lraee.data.remarks import Remark
 from lraee.io import UnreadableFileError, open_parquet, replacing
 
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ def _table(row: Row) -> pa.Table:
     return pa.table(columns)
 
 
-def write_features(path: str | Path, rows: Iterable[Row], identity: str, skipped: list[tuple[int, str]]) -> int:
+def write_features(path: str | Path, rows: Iterable[Row], identity: str, remarks: list[Remark]) -> int:
     """Stream batches to `path` and return the number of images.
 
-    `skipped` is read when the rows are exhausted: the producer may fill it while it yields. ValueError where there is
+    `remarks` are read when the rows are exhausted: the producer may fill it while it yields. ValueError where there is
     no row at all.
     """
     images = 0
@@ -75,7 +76,7 @@ def write_features(path: str | Path, rows: Iterable[Row], identity: str, skipped
         with writer:
             if pending:
                 writer.write_table(pa.concat_tables(pending))
-            metadata = {"identity": identity, "images": images, "skipped": skipped}
+            metadata = {"identity": identity, "images": images, "remarks": remarks}
             writer.add_key_value_metadata({_KEY: json.dumps(metadata).encode()})
     return images
 
@@ -108,10 +109,11 @@ def _check(path: str | Path, file: pq.ParquetFile, identity: str) -> dict[str, A
     return metadata
 
 
-def read_skipped(path: str | Path, identity: str) -> pd.DataFrame:
-    """Return the images of a split that could not be decoded: columns sample, reason."""
+def read_remarks(path: str | Path, identity: str) -> pd.DataFrame:
+    """Return what there is to remark on the images of a split: the fields of `Remark` as columns."""
     with open_parquet(path) as file:
-        return pd.DataFrame(_check(path, file, identity)["skipped"], columns=["sample", "reason"])
+        remarks = pd.DataFrame(_check(path, file, identity)["remarks"], columns=list(Remark._fields))
+    return remarks.astype({"sample": "int64"})  # also where there are none
 
 
 def iterate_features(path: str | Path, identity: str, layers: Sequence[int]) -> Iterator[Features]:

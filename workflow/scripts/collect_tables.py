@@ -1,4 +1,4 @@
-"""Put every quantizer's tables together, with the noise profiles, the skipped images and the provenance."""
+"""Put every quantizer's tables together, with the noise profiles, the remarks on images and the provenance."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from _job import logged
 import lraee
 from lraee.evaluation.collect import corrected, noise_table, provenance, quantizer_table
 from lraee.evaluation.contrasts import control_rows
-from lraee.features.store import read_skipped
+from lraee.features.store import read_remarks
 from lraee.io import read_header, read_table, write_json, write_table
 
 with logged(snakemake):
@@ -24,11 +24,11 @@ with logged(snakemake):
     tables["controls"] = control_rows(answers, tables["quantizers"], p.seed)
     profiles = [read_table(path) for path in snakemake.input.noise]
     tables["noise"] = noise_table(profiles, p.candidates, p.kappa)
-    skipped = [
-        read_skipped(path, identity).assign(split=Path(path).stem)
+    remarks = [
+        read_remarks(path, identity).assign(split=Path(path).stem)
         for path, identity in zip(snakemake.input.features, p.identities, strict=True)
     ]
-    tables["skipped"] = pd.concat(skipped, ignore_index=True)
+    tables["remarks"] = pd.concat(remarks, ignore_index=True)
     for name, table in tables.items():
         write_table(outputs[name], table)
     write_json(snakemake.output.provenance, provenance(p.config, Path(lraee.__file__).resolve().parents[1]) | p.facts)
