@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from lraee.data.remarks import Remark
 from lraee.io import UnreadableFileError, open_parquet, replacing
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
 
 
-def write_features(path: str | Path, rows: Iterable[Row], identity: str, skipped: list[tuple[int, str]]) -> int:
+def write_features(path: str | Path, rows: Iterable[Row], identity: str, remarks: list[Remark]) -> int:
     """Stream batches to `path` and return the number of images.
 
-    `skipped` is read when the rows are exhausted: the producer may fill it while it yields. ValueError where there is
+    `remarks` are read when the rows are exhausted: the producer may fill it while it yields. ValueError where there is
     no row at all.
     """
     images = 0
@@ -87,7 +88,7 @@ def write_features(path: str | Path, rows: Iterable[Row], identity: str, skipped
         with writer:
             if pending:
                 writer.write_table(pa.concat_tables(pending))
-            metadata = {"identity": identity, "images": images, "skipped": skipped}
+            metadata = {"identity": identity, "images": images, "remarks": remarks}
             writer.add_key_value_metadata({_KEY: json.dumps(metadata).encode()})
     return images
 
@@ -128,13 +129,18 @@ def _check(path: str | Path, file: pq.ParquetFile, identity: str) -> dict[str, A
     return metadata
 
 
-def read_skipped(shards: Sequence[Shard]) -> pd.DataFrame:
-    """Return the images of a split that could not be decoded: columns sample, reason."""
+def read_remarks(shards: Sequence[Shard]) -> pd.DataFrame:
+    """Return what there is to remark on the images of a split: the fields of `Remark` as columns."""
     rows: list[list[Any]] = []
     for path, identity in shards:
         with open_parquet(path) as file:
-            rows += _check(path, file, identity)["skipped"]
-    return pd.DataFrame(rows, columns=["sample", "reason"])
+            rows += _check(path, file, identity)["remarks"]
+    return remark_table(rows)
+
+
+def remark_table(rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
+    """Put remarks into a table, also where there are none."""
+    return pd.DataFrame(rows, columns=list(Remark._fields)).astype({"sample": "int64"})
 
 
 def row_groups(shard: Shard) -> list[int]:

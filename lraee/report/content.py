@@ -155,9 +155,3 @@ def key_figures(tables: ReportTables) -> DataTable:
         Column("on_refit_minus_refit", "It minus refit, points", "points", True),
     ]  # fmt: skip
     return build("data-key-figures", "Headline configuration, one row a quantizer", frame, columns)
-
-
-def skipped(tables: ReportTables) -> DataTable:
-    """Images that could not be read."""
-    columns = [Column("sample", "Sample"), Column("split", "Split"), Column("reason", "Reason")]
-    return build("data-skipped", "Skipped images", tables.skipped, columns)

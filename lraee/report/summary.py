@@ -25,7 +25,7 @@ from lraee.report.thresholds import by_layer
 from lraee.report.verdict import Outcome, QuantizerVerdict, Verdict, judge
 from lraee.report.wording import wilson_bounds
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 
 def _finite(value: Any) -> Any:
@@ -175,11 +175,19 @@ class QuantizerEntry(_Entry):
     verdict: QuantizerVerdictEntry
 
 
+class Images(_Entry):
+    """How many images of the splits fit to test gave no picture, and how many had to be converted to RGB."""
+
+    skipped: int
+    converted: int
+
+
 class Summary(_Entry):
     """The whole of ``summary.json``; ``files`` are the paths of all published files, relative to its folder."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     experiment: str | None
+    images: Images
     fp32_full_depth: FullDepth | None
     verdict: VerdictEntry
     quantizers: tuple[QuantizerEntry, ...]
@@ -335,6 +343,7 @@ def summarise(tables: ReportTables, files: Iterable[str] = (), verdict: Verdict 
     return Summary(
         schema_version=SCHEMA_VERSION,
         experiment=None if experiment is None else str(experiment),
+        images=Images(skipped=tables.remarked("skipped"), converted=tables.remarked("converted")),
         fp32_full_depth=_full_depth(tables.row("quantizers", FP32)),
         verdict=VerdictEntry(lead=judged.lead, refits=judged.refits, support=judged.support),
         quantizers=tuple(_quantizer(tables, part) for part in judged.quantizers),

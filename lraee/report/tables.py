@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from lraee.data.remarks import Outcome
 from lraee.names import FP32
 
 Kind = Literal["text", "number", "flag"]
@@ -104,7 +105,7 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         number="macs_full macs_routed bops_full bops_routed",
         flag="counted_by_paper",
     ),
-    "skipped": _columns(text="sample split reason"),
+    "remarks": _columns(text="split location outcome reason", number="sample"),
 }
 """Required columns of every table; further columns are allowed and are carried into the CSV files.
 
@@ -140,7 +141,7 @@ class ReportTables:
     seed_spread: pd.DataFrame
     sensitivity: pd.DataFrame
     costs: pd.DataFrame
-    skipped: pd.DataFrame
+    remarks: pd.DataFrame
     provenance: dict[str, Any]
 
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -213,6 +214,11 @@ class ReportTables:
         points = self.points
         rows = points[(points["quantizer"] == quantizer) & (points["precision"] == precision) & points["headline"]]
         return None if rows.empty else rows.iloc[0]
+
+    def remarked(self, outcome: Outcome) -> int:
+        """Images with at least one remark of an outcome."""
+        rows = self.remarks[self.remarks["outcome"] == outcome]
+        return len(rows.drop_duplicates(["split", "sample"]))
 
     def row(self, table: str, quantizer: str) -> pd.Series[Any] | None:
         """The first row of a table with one row a quantizer, or None where there is none."""

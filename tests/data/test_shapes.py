@@ -62,7 +62,7 @@ def test_a_picture_has_the_same_bytes_in_every_process_and_order() -> None:
 @given(st.integers(0, 2**31), st.integers(0, 10**9), st.integers(0, 143))
 def test_the_source_opens_the_picture_that_render_draws(seed: int, index: int, label: int) -> None:
     source = ShapesSource(source="shapes", picture_seed=seed)
-    opened = np.asarray(source.open(str(index), label))
+    opened = np.asarray(source.open(str(index), label).image)
     assert opened.tobytes() == render(seed, index, compositions()[1][label]).tobytes()
 
 

@@ -1,4 +1,5 @@
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -9,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lraee.data.images import SUFFIXES, UnreadableImageError
+from lraee.data.manifest import split_manifest
 from lraee.data.sources import SOURCES, deal
 from lraee.data.sources.image_folder import ImageFolder
 from lraee.data.sources.shapes import ShapesSource
 from lraee.data.sources.webdataset import WebDataset
+from lraee.io import read_table, write_table
 
 SPLITS = ("quant", "fit", "gate", "select", "test")
 
@@ -137,13 +141,128 @@ def test_image_folder_takes_the_order_of_its_class_list(tmp_path: Path) -> None:
 def test_every_kind_of_picture_is_opened_as_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / f"1.{suffix}").write_bytes(_encoded(90, mode, suffix))
-    image = ImageFolder(source="image-folder", root=tmp_path).open(f"a/1.{suffix}", 0)
+    image = ImageFolder(source="image-folder", root=tmp_path).open(f"a/1.{suffix}", 0).image
     assert (image.mode, image.size) == ("RGB", (8, 8))
 
 
-def test_a_missing_image_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        ImageFolder(source="image-folder", root=tmp_path / "nowhere").class_names()
+def _list(root: Path, classes: Path | None = None) -> ImageFolder:
+    return ImageFolder(source="image-folder", root=root, classes=classes)
+
+
+def _refused_folder(tmp_path: Path, case: str) -> ImageFolder:
+    root, names = tmp_path / "images", tmp_path / "classes.txt"
+    if case not in ("absent", "file", "bare"):
+        _folder(root, ["ant", "bee"], 2)
+    names.write_text({"unlisted": "ant\nbee\ncat\n", "twice": "ant\nbee\nant\n"}.get(case, "ant\nbee\n"))
+    match case:
+        case "file":
+            root.write_text("images.zip")
+        case "bare":
+            (root / ".git").mkdir(parents=True)
+            (root / "1.png").write_bytes(b"")
+        case "empty class":
+            (root / "cat").mkdir()
+        case "no images":
+            (root / "cat").mkdir()
+            (root / "cat" / "1.txt").touch()
+        case "not UTF-8":
+            (root / "bee" / os.fsdecode(b"caf\xe9.png")).touch()
+    return _list(root, names if case in ("unlisted", "twice") else None)
+
+
+@pytest.mark.parametrize(
+    ("case", "sentence"),
+    [
+        ("absent", r"images does not exist; it must hold one folder per class$"),
+        ("file", r"images is a file; name the folder that holds one folder per class$"),
+        ("bare", r"images holds no folder; it must hold one per class, with the images in them$"),
+        ("empty class", r"images/cat holds no image \(.avif, .*\); put its images there, or remove the folder$"),
+        ("no images", r"images/cat holds no image \(.avif, .*\); put its images there, or remove the folder$"),
+        ("unlisted", r"lacks 1 of the 3 class folders that .*classes.txt lists, for example 'cat'; restore them, or"),
+        ("twice", r"classes.txt names 'ant' more than once; remove one of the lines$"),
+        ("not UTF-8", r"the name 'caf\\udce9.png' is not UTF-8; rename it$"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused_in_one_sentence(tmp_path: Path, case: str, sentence: str) -> None:
+    with pytest.raises((ValueError, OSError), match=sentence) as caught:
+        _refused_folder(tmp_path, case).allot({"test": 2}, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_folder_takes_every_suffix_in_either_case_and_symbolic_links(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "picture").write_bytes(_encoded(1))
+    names = [f"{number}{suffix}" for number, suffix in enumerate((*SUFFIXES, *map(str.upper, SUFFIXES)))]
+    for name in names:
+        (tmp_path / "root" / "a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / "a" / name).symlink_to(tmp_path / "far" / "picture")
+    source = _list(tmp_path / "root")
+    allotted = source.allot({"test": len(names)}, 0)
+    assert set(allotted["location"]) == {f"a/{name}" for name in names}
+    assert source.open("a/" + names[0], 0).image.size == (8, 8)
+    assert {".jpg", ".jpeg", ".jpe", ".png", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"} <= SUFFIXES
+    assert SUFFIXES.isdisjoint({".eps", ".ps", ".pdf", ".svg"})
+
+
+def test_strange_names_are_names(tmp_path: Path) -> None:
+    files = ["two words.png", "naïve 猫.png", "a\nb.png", "a,b;c:d.png", "-x.png", "%41.png", "x.tar.png", "😀.png"]
+    for folder in ("Ant", "ant", "great white shark"):
+        (tmp_path / folder).mkdir()
+        for file in files:
+            (tmp_path / folder / file).write_bytes(_encoded(7))
+    source = _list(tmp_path)
+    # Sorted as bytes are, and names that differ only in case are two classes.
+    assert source.class_names() == ["Ant", "ant", "great white shark"]
+    manifest = split_manifest(source, "here", {"test": 24}, "test", 0)
+    write_table(tmp_path / "m.parquet", manifest)
+    read = read_table(tmp_path / "m.parquet")
+    assert set(read["location"]) == {f"{folder}/{file}" for folder in source.class_names() for file in files}
+    for location in read["location"]:
+        assert source.open(location, 0).image.size == (8, 8)
+
+
+def test_hidden_folders_are_no_classes_and_what_is_not_used_is_told(tmp_path: Path) -> None:
+    _folder(tmp_path, [".git", "__MACOSX", ".ipynb_checkpoints", "ant", "bee", "bee/deeper"], 1)
+    for name in ("ant/._0.png", "ant/.DS_Store", "ant/notes.txt", "classes.txt", "ant/paper.pdf", "bee/0.png.part"):
+        (tmp_path / name).touch()
+    (tmp_path / "ant" / "broken.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "ant" / "circle").symlink_to(tmp_path)
+    source = _list(tmp_path)
+    assert source.class_names() == ["ant", "bee"]
+    assert set(source.allot({"test": 2}, 0)["location"]) == {"ant/0.png", "bee/0.png"}
+    assert source.unused() == [
+        "ant/broken.png", "ant/notes.txt", "ant/paper.pdf", "bee/0.png.part", "bee/deeper/0.png", "classes.txt",
+    ]  # fmt: skip
+
+
+def test_images_of_unlisted_classes_are_not_used(tmp_path: Path) -> None:
+    _folder(tmp_path / "images", ["ant", "bee"], 1)
+    (tmp_path / "classes.txt").write_text("bee\n")
+    assert _list(tmp_path / "images", tmp_path / "classes.txt").unused() == ["ant/0.png"]
+
+
+def test_one_image_a_class_suffices_for_five_splits() -> None:
+    sizes = {"quant": 20, "fit": 100, "gate": 30, "select": 50, "test": 50}
+    dealt = deal(_listing(250, 1), sizes, 0, "listing")
+    assert dealt["split"].value_counts().to_dict() == sizes
+    assert sorted(dealt["label"]) == list(range(250))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.data())
+def test_every_split_has_each_class_in_proportion(classes: list[int], data: st.DataObject) -> None:
+    """The bound is that of any slice of the dealing order: each class is within half an image of its share at any
+    point of the order, and the number of images there is within half an image a class of the whole's share."""
+    total = sum(classes)
+    sizes = {split: data.draw(st.integers(1, max(1, total // 5))) for split in SPLITS}
+    if sum(sizes.values()) > total:
+        sizes = {"test": total}
+    rows = [(f"{label}/{number}", label) for label, size in enumerate(classes) for number in range(size)]
+    dealt = deal(pd.DataFrame(rows, columns=["location", "label"]), sizes, data.draw(st.integers(0, 99)), "listing")
+    for split, size in sizes.items():
+        counts = np.bincount(dealt[dealt["split"] == split]["label"], minlength=len(classes))
+        shares = np.array(classes) / total
+        assert (np.abs(counts - size * shares) <= 1 + len(classes) * shares + 1e-9).all()
 
 
 def test_a_missing_class_list_is_named(tmp_path: Path) -> None:
@@ -177,7 +296,7 @@ def test_webdataset_opens_the_picture_that_belongs_to_the_label(tmp_path: Path) 
     allotted = source.allot({"quant": 4, "test": 8}, 0)
     reds = []
     for location, label in zip(allotted["location"], allotted["label"], strict=True):
-        pixel = np.asarray(source.open(location, label))[0, 0]
+        pixel = np.asarray(source.open(location, label).image)[0, 0]
         assert tuple(pixel[1:]) == (10, 200)
         assert pixel[0] % 2 == label
         reds.append(int(pixel[0]))
@@ -216,8 +335,57 @@ def test_a_label_outside_the_class_list_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     _shard(tmp_path / "damaged.tar", {"1.png": b"x" * 2000, "1.cls": b"0"})
     (tmp_path / "damaged.tar").write_bytes((tmp_path / "damaged.tar").read_bytes()[:1000])
-    with pytest.raises((ValueError, OSError, tarfile.TarError), match=r"damaged\.tar"):
+    with pytest.raises(ValueError, match=r"damaged\.tar is not a whole.*download it again"):
         _webdataset(tmp_path).allot({"test": 1}, 0)
+
+
+def test_a_shard_cut_anywhere_is_named_until_nothing_is_lost(tmp_path: Path) -> None:
+    shard = tmp_path / "cut.tar"
+    _shard(shard, {"1.png": b"x" * 700, "1.cls": b"0", "2.cls": b"1", "2.png": b"y" * 512})
+    whole = shard.read_bytes()
+    end = 4 * 512 + 1024 + 512 + 512 + 512
+    for length in [*range(0, end, 64), *range(end - 2, end + 512), 511, 513]:
+        shard.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"cut\.tar is not a whole"):
+            _webdataset(tmp_path).allot({"test": 2}, 0)
+    shard.write_bytes(whole[: end + 512])
+    assert len(_webdataset(tmp_path).allot({"test": 2}, 0)) == 2
+
+
+def test_a_shard_with_rubbish_between_its_members_is_named(tmp_path: Path) -> None:
+    shard = tmp_path / "rubbish.tar"
+    _shard(shard, {"1.png": b"x", "1.cls": b"0", "2.png": b"x", "2.cls": b"0"})
+    content = bytearray(shard.read_bytes())
+    content[2048:2560] = b"?" * 512
+    shard.write_bytes(content)
+    with pytest.raises(ValueError, match=r"rubbish\.tar is not a whole.*after byte 2,048"):
+        _webdataset(tmp_path).allot({"test": 1}, 0)
+
+
+@pytest.mark.parametrize("label", [b"", b"cat", b"1.5"])
+def test_a_label_that_is_no_number_is_named(tmp_path: Path, label: bytes) -> None:
+    _shard(tmp_path / "a.tar", {"1.png": b"x", "1.cls": label})
+    with pytest.raises(ValueError, match=r"a\.tar: 1\.cls is .*must be the number of a class"):
+        _webdataset(tmp_path).allot({"test": 1}, 0)
+
+
+def test_a_sample_with_two_images_is_named(tmp_path: Path) -> None:
+    _shard(tmp_path / "a.tar", {"1.png": b"x", "1.jpg": b"x", "1.cls": b"0"})
+    with pytest.raises(ValueError, match=r"a\.tar: sample 1 has more than one image"):
+        _webdataset(tmp_path).allot({"test": 1}, 0)
+
+
+def test_images_of_a_shard_are_converted_and_refused_as_files_are(tmp_path: Path) -> None:
+    members = {"1.png": _encoded(1, "P"), "2.png": b"", "3.png": _encoded(1)[:45]}
+    _shard(tmp_path / "a.tar", members | {f"{number}.cls": b"0" for number in (1, 2, 3)})
+    source = _webdataset(tmp_path)
+    found = source.allot({"test": 3}, 0)["location"].sort_values(key=lambda c: c.str.split(":").str[1].astype(int))
+    first, second, third = found
+    assert source.open(first, 0).conversions == ("palette, converted to RGB",)
+    with pytest.raises(UnreadableImageError, match="empty file"):
+        source.open(second, 0)
+    with pytest.raises(UnreadableImageError, match="truncated file"):
+        source.open(third, 0)
 
 
 @settings(deadline=None, max_examples=20)
@@ -253,4 +421,4 @@ def test_real_shards_agree_with_their_folder_of_classes(real_data: Path) -> None
     allotted = shards.allot({"quant": 200, "test": 400}, 0)
     assert (allotted[allotted["split"] == "quant"]["label"].value_counts() == 1).all()
     first = allotted.iloc[0]
-    assert shards.open(first["location"], first["label"]).size == (64, 64)
+    assert shards.open(first["location"], first["label"]).image.size == (64, 64)

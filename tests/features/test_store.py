@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from lraee.data.remarks import Remark
 from lraee.features.extract import LayerFeatures, extract
 from lraee.features.store import (
     ROW_GROUP,
@@ -20,8 +21,8 @@ from lraee.features.store import (
     iterate_features,
     read_final,
     read_labels,
+    read_remarks,
     read_row_group,
-    read_skipped,
     row_groups,
     write_features,
 )
@@ -104,23 +105,24 @@ def test_extracted_features_survive_the_store(tmp_path: Path, tower: Any, pixels
     np.testing.assert_array_equal(found.final, features.final.numpy())
 
 
-def test_what_is_skipped_while_rows_are_made_is_kept(tmp_path: Path) -> None:
-    skipped: list[tuple[int, str]] = []
+def test_what_is_remarked_while_rows_are_made_is_kept(tmp_path: Path) -> None:
+    remarks: list[Remark] = []
 
     def rows() -> Iterator[Row]:
         yield _row(0, 2)
-        skipped.append((2, "cut.jpg: truncated"))
+        remarks.append(Remark(2, "a/cut\n.jpg", "skipped", "truncated file"))
         yield _row(3, 2)
 
-    write_features(tmp_path / "f.parquet", rows(), "me", skipped)
-    found = read_skipped([Shard(tmp_path / "f.parquet", "me")])
-    pd.testing.assert_frame_equal(found, pd.DataFrame({"sample": [2], "reason": ["cut.jpg: truncated"]}))
+    write_features(tmp_path / "f.parquet", rows(), "me", remarks)
+    found = read_remarks([Shard(tmp_path / "f.parquet", "me")])
+    pd.testing.assert_frame_equal(found, pd.DataFrame(remarks))
 
 
-def test_nothing_skipped_is_an_empty_table(tmp_path: Path) -> None:
+def test_nothing_remarked_is_an_empty_table(tmp_path: Path) -> None:
     write_features(tmp_path / "f.parquet", [_row(0, 2)], "me", [])
-    found = read_skipped([Shard(tmp_path / "f.parquet", "me")])
-    assert (len(found), list(found.columns)) == (0, ["sample", "reason"])
+    found = read_remarks([Shard(tmp_path / "f.parquet", "me")])
+    assert (len(found), list(found.columns)) == (0, ["sample", "location", "outcome", "reason"])
+    assert found["sample"].dtype == np.int64
 
 
 def test_no_row_at_all_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
@@ -159,7 +161,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, share: float) -> None:
     write_features(path, [_row(0, 100)], "me", [])
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    for read in (lambda: _read(path, "me", LAYERS), lambda: read_skipped([Shard(path, "me")])):
+    for read in (lambda: _read(path, "me", LAYERS), lambda: read_remarks([Shard(path, "me")])):
         with pytest.raises(UnreadableFileError, match=r"cut\.parquet is truncated or damaged"):
             read()
 
@@ -182,7 +184,7 @@ def test_a_foreign_parquet_file_is_named(tmp_path: Path) -> None:
 
 def test_a_file_of_another_identity_is_named_with_both(tmp_path: Path) -> None:
     write_features(tmp_path / "f.parquet", [_row(0, 2)], "old", [])
-    for read in (_read, lambda path, identity, layers: read_skipped([Shard(path, identity)])):
+    for read in (_read, lambda path, identity, layers: read_remarks([Shard(path, identity)])):
         with pytest.raises(UnreadableFileError, match=r"f\.parquet .*identity old, expected new"):
             read(tmp_path / "f.parquet", "new", [1])
 
@@ -193,18 +195,18 @@ def test_a_missing_file_is_not_called_damaged(tmp_path: Path) -> None:
 
 
 def test_the_metadata_count_the_images(tmp_path: Path) -> None:
-    write_features(tmp_path / "f.parquet", [_row(0, 3), _row(3, 2)], "me", [(9, "x")])
+    write_features(tmp_path / "f.parquet", [_row(0, 3), _row(3, 2)], "me", [Remark(9, "a", "skipped", "x")])
     metadata = pq.read_metadata(tmp_path / "f.parquet").metadata
-    assert json.loads(metadata[b"lraee"]) == {"identity": "me", "images": 5, "skipped": [[9, "x"]]}
+    assert json.loads(metadata[b"lraee"]) == {"identity": "me", "images": 5, "remarks": [[9, "a", "skipped", "x"]]}
 
 
 def test_shards_are_read_one_after_the_other(tmp_path: Path) -> None:
     shards = [Shard(tmp_path / f"{n}.parquet", f"shard {n}") for n in range(3)]
     for shard, first in zip(shards, (4, 0, 2), strict=True):
-        write_features(shard.path, [_row(first, 2)], shard.identity, [(first + 10, f"lost {first}")])
+        write_features(shard.path, [_row(first, 2)], shard.identity, [Remark(first + 10, "a", "skipped", "x")])
     found = concatenate(list(iterate_features(shards, [2])))
     assert found.samples.tolist() == [4, 5, 0, 1, 2, 3]
-    assert read_skipped(shards)["sample"].tolist() == [14, 10, 12]
+    assert read_remarks(shards)["sample"].tolist() == [14, 10, 12]
 
 
 def test_parts_of_a_shard_can_be_read_alone(tmp_path: Path) -> None:

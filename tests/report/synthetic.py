@@ -15,6 +15,13 @@ LAYERS, DEPTH, N, FULL_FP32 = (8, 9, 10, 11), 12, 2000, 0.6
 POLICIES = ("learned-gate", "confidence", "margin", "entropy", "patience", "learned-scalar", "class-thresholds")
 MEASURES = ("top1", "margin", "fp32_margin", "attributable", "refit", "routed_minus_refit")
 QUANTIZERS = ("int8-per-tensor", "int8-per-channel", "smoothquant-w4a8")
+REMARKS = (
+    ("fit", 3, "cat/3.jpg", "skipped", "truncated file"),
+    ("fit", 9, "cat/9.gif", "converted", "several frames, first one taken: 4 frames"),
+    ("fit", 9, "cat/9.gif", "converted", "palette, converted to RGB"),
+    ("test", 3, "dog/1.gif", "converted", "several frames, first one taken: 2 frames"),
+    ("test", 7, "dog/2.gif", "converted", "several frames, first one taken: 4 frames"),
+)
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
@@ -365,7 +372,8 @@ def synthetic(
     rng = np.random.default_rng(seed)
     rows: Rows = {name: [] for name in SCHEMA}
     rows["quantizers"].append(_quantizer(rng, FP32, FULL_FP32, FULL_FP32))
-    rows["skipped"].append({"sample": "img_3.jpg", "split": "fit", "reason": "truncated file"})
+    rows["remarks"] += [dict(zip(("split", "sample", "location", "outcome", "reason"), row, strict=True))
+                        for row in REMARKS]  # fmt: skip
     given = [(name, 0.585 - 0.01 * i, margin) for i, (name, margin) in enumerate(zip(names, margins, strict=False))]
     for name, full, margin in given:
         _quantizer_tables(rng, rows, name, full, margin, control, seeds)

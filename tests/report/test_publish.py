@@ -118,6 +118,7 @@ def test_the_summary_says_what_the_tables_say(small: ReportTables) -> None:
     assert (summary.verdict.lead, summary.verdict.support) == (verdict.lead, verdict.support)
     assert entry.verdict.outcomes["exit"] == str(verdict.quantizers[0].exit)
     assert [(finding.label, finding.text) for finding in entry.verdict.findings] == [*verdict.quantizers[0].findings]
+    assert (summary.images.skipped, summary.images.converted) == (1, 3)
     assert summary.provenance == small.provenance
 
 

@@ -106,7 +106,7 @@ def test_ids_are_unique_and_anchors_resolve(page: Page) -> None:
 SECTIONS = """
     verdict key-figures questions noise noise-profile pathological toggles trade-off frontier results baselines
     heuristics exits quadrants classes controls attribution quantizers strong static cls-ssa factorial refit label-free
-    gates ablations selectivity thresholds statistics splits seeds holm risk cost accounting overhead sensitivity
+    gates ablations selectivity thresholds statistics splits files seeds holm risk cost accounting overhead sensitivity
     sensitivity-curves paper referee symbols limits provenance
 """
 
@@ -156,12 +156,13 @@ def test_hostile_names_stay_text(make: Factory) -> None:
         sweep=tables.sweep.replace("confidence", HOSTILE),
         sensitivity=tables.sensitivity.assign(axis=HOSTILE),
         provenance={**tables.provenance, "experiment": HOSTILE, "config": HOSTILE, "n_by_split": {HOSTILE: 1}},
-        skipped=pd.DataFrame([{"sample": HOSTILE, "split": HOSTILE, "reason": HOSTILE}]),
+        remarks=tables.remarks.assign(split=HOSTILE, location="a/<script>alert(1)</script>.png", reason=HOSTILE),
         ablations=tables.ablations.assign(setting=HOSTILE, axis=HOSTILE),
     )
     page = Page(render_report(tables))
     assert len(page.of("script")) == 1
     assert HOSTILE in page.text
+    assert "a/<script>alert(1)</script>.png" in page.text
     for svg in page.svgs():
         root = ElementTree.fromstring(svg)
         assert not [element for element in root.iter() if element.tag.endswith("script")]
@@ -221,7 +222,7 @@ def test_sparse_experiments_still_render(one: ReportTables) -> None:
     sparse = dataclasses.replace(sparse, points=one.points[keep], provenance={})
     page = Page(render_report(sparse))
     assert page.text.count("This was not run in this experiment.") > 15
-    assert "No image was skipped." in page.text
+    assert page.text.count("Every image was read as it is: none was left out or converted.") == 2
     assert "No risk-controlled thresholds were run" in page.text
     assert [figure["id"] for figure in page.of("figure")] == ["fig-frontier", "fig-quadrants", "fig-factorial"]
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]

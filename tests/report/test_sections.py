@@ -13,7 +13,8 @@ import pytest
 from lraee.names import FP32
 from lraee.report import figures
 from lraee.report.content import frontier, marked, rounded
-from lraee.report.sections import controls, cost, gates, noise, statistics, trade_off
+from lraee.report.datatables import DataTable
+from lraee.report.sections import controls, cost, gates, noise, remarks, statistics, trade_off
 from lraee.report.tables import ReportTables
 
 Factory = Callable[..., ReportTables]
@@ -269,3 +270,36 @@ def test_rounding_keeps_six_significant_digits() -> None:
     assert math.isnan(found["x"][2])
     assert found["x"][3] == math.inf
     assert found[["n", "t"]].equals(frame[["n", "t"]])
+
+
+def _texts(table: DataTable) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in table.rows]
+
+
+def test_remarks_are_counted_by_cause_and_split(one: ReportTables) -> None:
+    assert _texts(remarks.causes(one)) == [
+        ["left out", "truncated file", "fit", "1", "4,000", "0.03\u00a0%"],
+        ["converted", "several frames, first one taken", "fit", "1", "4,000", "0.03\u00a0%"],
+        ["converted", "palette, converted to RGB", "fit", "1", "4,000", "0.03\u00a0%"],
+        ["converted", "several frames, first one taken", "test", "2", "2,000", "0.10\u00a0%"],
+    ]
+    assert remarks.sentence(one) == ("Of 8,256 images, 1 gave no picture and was left out, 3 were converted to RGB.")
+
+
+def test_every_remark_is_listed_with_its_image(one: ReportTables) -> None:
+    texts = _texts(remarks.files(one))
+    assert texts[0] == ["left out", "truncated file", "cat/3.jpg", "fit", "3"]
+    assert ["converted", "several frames, first one taken: 2 frames", "dog/1.gif", "test", "3"] in texts
+    assert len(texts) == len(one.remarks)
+
+
+def test_without_recorded_sizes_remarks_are_counted_all_the_same(one: ReportTables) -> None:
+    bare = dataclasses.replace(one, provenance={})
+    assert _texts(remarks.causes(bare))[0] == ["left out", "truncated file", "fit", "1", "–", "–"]
+    assert remarks.sentence(bare).startswith("1 gave no picture")
+
+
+def test_no_remark_is_a_sentence(one: ReportTables) -> None:
+    clean = dataclasses.replace(one, remarks=one.remarks.iloc[:0])
+    assert remarks.sentence(clean) == "Every image was read as it is: none was left out or converted."
+    assert (remarks.causes(clean).total, remarks.files(clean).total) == (0, 0)

@@ -53,6 +53,6 @@ def test_headline_must_be_unique(tables: ReportTables, value: bool) -> None:
 
 def test_empty_tables_are_valid(tables: ReportTables) -> None:
     empty: dict[str, Any] = {
-        name: pd.DataFrame(columns=list(SCHEMA[name])) for name in ("skipped", "noise", "ablations")
+        name: pd.DataFrame(columns=list(SCHEMA[name])) for name in ("remarks", "noise", "ablations")
     }
     validate(dataclasses.replace(tables, **empty))

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TABLES = (
     "ablations", "attribution", "classes", "controls", "costs", "early", "exits", "noise", "points", "quantizers",
-    "seed_spread", "seeds", "sensitivity", "skipped", "sweep", "thresholds",
+    "remarks", "seed_spread", "seeds", "sensitivity", "sweep", "thresholds",
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ rule collect_tables:
     output:
         expand(
             f"{RESULTS}/tables/{{table}}.parquet",
-            table=[*TABLES, "controls", "noise", "skipped"],
+            table=[*TABLES, "controls", "noise", "remarks"],
         ),
         provenance=f"{RESULTS}/tables/provenance.json",
     log:
@@ -62,7 +62,7 @@ rule report:
     input:
         tables=expand(
             f"{RESULTS}/tables/{{table}}.parquet",
-            table=[*TABLES, "controls", "noise", "skipped"],
+            table=[*TABLES, "controls", "noise", "remarks"],
         ),
         provenance=f"{RESULTS}/tables/provenance.json",
     output:

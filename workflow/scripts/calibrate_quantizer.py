@@ -14,10 +14,14 @@ with logged(snakemake):
     model = load_model(snakemake)
     loader, rows = loader_and_rows(model, snakemake)
     scheme = parse(SCHEMES, "scheme", snakemake.params.scheme)
+    remarks = {}  # calibration may read the images more than once
 
     def batches():
-        return (batch.pixels for batch in loader.batches(rows, "calibrate") if batch.samples)
+        for batch in loader.batches(rows, "calibrate"):
+            remarks.update(dict.fromkeys(batch.remarks))
+            if batch.samples:
+                yield batch.pixels
 
     state = scheme.calibrate(model.tower, batches)
-    described = {"description": scheme.description, "settings": snakemake.params.scheme}
+    described = {"description": scheme.description, "settings": snakemake.params.scheme, "remarks": list(remarks)}
     write_tensors(snakemake.output[0], state, described | asdict(scheme.coverage(model.tower)))

@@ -1,4 +1,4 @@
-"""Put every quantizer's tables together, with the noise profiles, the skipped images and the provenance."""
+"""Put every quantizer's tables together, with the noise profiles, the remarks on images and the provenance."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from _job import logged
 import lraee
 from lraee.evaluation.collect import corrected, noise_table, provenance, quantizer_table
 from lraee.evaluation.contrasts import control_rows
-from lraee.features.store import Shard, read_skipped
+from lraee.features.store import Shard, read_remarks, remark_table
 from lraee.io import read_header, read_table, write_json, write_table
 
 with logged(snakemake):
@@ -25,11 +25,13 @@ with logged(snakemake):
     profiles = [read_table(path) for path in snakemake.input.noise]
     tables["noise"] = noise_table(profiles, p.candidates, p.kappa)
     remaining = iter(snakemake.input.features)
-    skipped = [
-        read_skipped([Shard(next(remaining), identity) for identity in identities]).assign(split=split)
+    remarks = [
+        read_remarks([Shard(next(remaining), identity) for identity in identities]).assign(split=split)
         for split, identities in p.identities.items()
     ]
-    tables["skipped"] = pd.concat(skipped, ignore_index=True)
+    # Quantizers that need no calibration have read no image of `quant`.
+    quant = pd.concat([remark_table(header["remarks"]) for header in headers.values()]).drop_duplicates()
+    tables["remarks"] = pd.concat([quant.assign(split="quant"), *remarks], ignore_index=True)
     for name, table in tables.items():
         write_table(outputs[name], table)
     write_json(snakemake.output.provenance, provenance(p.config, Path(lraee.__file__).resolve().parents[1]) | p.facts)

@@ -11,12 +11,12 @@ with logged(snakemake):
     model = load_model(snakemake)
     tower = in_precision(model.tower, snakemake)
     loader, rows = loader_and_rows(model, snakemake)
-    p, skipped = snakemake.params, []
+    p, remarks = snakemake.params, []
 
     def stored():
         for batch in loader.batches(rows[p.first : p.first + p.images], "extract"):
-            skipped.extend(batch.skipped)
+            remarks.extend(batch.remarks)
             if batch.samples:
                 yield Row(batch.samples, batch.labels, extract(tower, batch.pixels))
 
-    write_features(snakemake.output[0], stored(), p.identity, skipped)
+    write_features(snakemake.output[0], stored(), p.identity, remarks)

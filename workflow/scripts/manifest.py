@@ -11,3 +11,6 @@ with logged(snakemake):
     p = snakemake.params
     source = parse(SOURCES, "source", p.source)
     write_table(snakemake.output[0], split_manifest(source, p.name, p.sizes, snakemake.wildcards.split, p.seed))
+    unused = source.unused()
+    if unused:
+        print(f"{len(unused):,} files in {source.origin} are no images of {p.name!r}, for example {unused[0]!r}")

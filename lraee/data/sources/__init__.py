@@ -7,16 +7,13 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from lraee.data.images import Picture
 from lraee.registry import Registry
 from lraee.settings import Settings
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 class Source(Settings, ABC):
@@ -47,9 +44,13 @@ class Source(Settings, ABC):
         Raises ValueError where the source holds too few images.
         """
 
+    def unused(self) -> list[str]:
+        """Return the files that lie among the images and are none of the source's, for the log."""
+        return []
+
     @abstractmethod
-    def open(self, location: str, label: int) -> "Image":
-        """Read one image as RGB; raises OSError where it cannot be decoded."""
+    def open(self, location: str, label: int) -> Picture:
+        """Read one image; raises UnreadableImageError where its content gives none."""
 
 
 def deal(listing: pd.DataFrame, sizes: Mapping[str, int], seed: int, what: str) -> pd.DataFrame:

@@ -1,18 +1,16 @@
 """The embedded Shapes pictures: drawn when they are read, in any number."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from PIL import Image as PillowImage
 from pydantic import Field
 
+from lraee.data.images import Picture
 from lraee.data.shapes import HELD_OUT, compositions, render
 from lraee.data.sources import SOURCES, Source
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 # Every split draws from its own block of indices: no split size can move or overlap another split.
 _BLOCK = 100_000_000
@@ -43,5 +41,5 @@ class ShapesSource(Source):
             parts.append(pd.DataFrame({"split": split, "location": indices.astype(str), "label": indices % HELD_OUT}))
         return pd.concat(parts, ignore_index=True)
 
-    def open(self, location: str, label: int) -> "Image":
-        return PillowImage.fromarray(render(self.picture_seed, int(location), compositions()[1][label]))
+    def open(self, location: str, label: int) -> Picture:
+        return Picture(PillowImage.fromarray(render(self.picture_seed, int(location), compositions()[1][label])))

@@ -9,7 +9,7 @@ import pandas as pd
 from lraee.report import content
 from lraee.report.content import Block
 from lraee.report.datatables import DataTable
-from lraee.report.sections import controls, cost, gates, noise, sensitivity, statistics, trade_off
+from lraee.report.sections import controls, cost, gates, noise, remarks, sensitivity, statistics, trade_off
 from lraee.report.tables import ReportTables
 
 
@@ -60,7 +60,8 @@ def data(tables: ReportTables) -> dict[str, DataTable]:
         "leakage": statistics.leakage(tables),
         "holm": statistics.holm(tables),
         "accounting": cost.accounting(tables),
-        "skipped": content.skipped(tables),
+        "remark_causes": remarks.causes(tables),
+        "remarks": remarks.files(tables),
     }
 
 
@@ -70,4 +71,5 @@ def sentences(tables: ReportTables) -> dict[str, str]:
         "ranks": gates.rank_sentence(tables),
         "risk": statistics.risk_sentence(tables),
         "overhead": cost.overhead_sentence(tables),
+        "remarks": remarks.sentence(tables),
     }
