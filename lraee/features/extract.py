@@ -24,7 +24,10 @@ class LayerFeatures:
 
 @torch.inference_mode()
 def extract(tower: Tower, pixels: Tensor) -> LayerFeatures:
-    """Run the tower once over pixels (B, 3, H, W); FloatingPointError where an activation does not fit float16."""
+    """Run the tower once over pixels (B, 3, H, W), wherever it is; the features come back to the CPU.
+
+    FloatingPointError where an activation does not fit float16.
+    """
     cls, mean, sav = [], [], []
     z = None
     for layer, z in enumerate(tower.states(pixels)):
@@ -35,7 +38,8 @@ def extract(tower: Tower, pixels: Tensor) -> LayerFeatures:
         cls.append(z[:, 0].half())
         mean.append(centre.half())
         sav.append((patches - centre[:, None]).square().sum(dim=2).mean(dim=1))
-    features = LayerFeatures(torch.stack(cls, 1), torch.stack(mean, 1), torch.stack(sav, 1), tower.head(z))
+    on_device = (torch.stack(cls, 1), torch.stack(mean, 1), torch.stack(sav, 1), tower.head(z))
+    features = LayerFeatures(*(feature.cpu() for feature in on_device))
     if not (features.cls.isfinite().all() and features.mean.isfinite().all() and features.final.isfinite().all()):
         raise FloatingPointError("an activation is not finite, or too large for the feature store's float16")
     return features

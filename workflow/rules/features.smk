@@ -21,6 +21,7 @@ rule calibrate_quantizer:
         model=plain(CONFIG.model),
         sources=SOURCES,
         batch=CONFIG.batch,
+        device=CONFIG.device,
         code=lambda w: code(
             "calibrate_quantizer.py",
             model_module(),
@@ -52,6 +53,7 @@ rule extract_features:
         model=plain(CONFIG.model),
         sources=SOURCES,
         batch=CONFIG.batch,
+        device=CONFIG.device,
         identity=lambda w: identity(w.precision, w.split),
         code=lambda w: code(
             "extract_features.py",

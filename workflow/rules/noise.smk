@@ -22,6 +22,7 @@ rule noise_profile:
         model=plain(CONFIG.model),
         sources=SOURCES,
         batch=CONFIG.batch,
+        device=CONFIG.device,
         images=CONFIG.noise.images,
         code=lambda w: code(
             "noise_profile.py",

@@ -7,6 +7,7 @@ import pandas as pd
 from lraee.data.batches import Loader
 from lraee.data.sources import SOURCES, Source
 from lraee.io import read_table
+from lraee.models.device import usable
 from lraee.models.families import FAMILIES, LoadedModel
 from lraee.models.tower import Tower
 from lraee.quantize.layers import quantized
@@ -16,7 +17,11 @@ from lraee.tensors import read_tensors
 
 
 def load_model(snakemake: Any) -> LoadedModel:
-    return parse(FAMILIES, "family", snakemake.params.model).load()
+    """Load the model, its tower on the device of the settings."""
+    device = usable(snakemake.params.device)
+    model = parse(FAMILIES, "family", snakemake.params.model).load()
+    model.tower.to(device)
+    return model
 
 
 def in_precision(tower: Tower, snakemake: Any) -> Tower:
@@ -24,7 +29,8 @@ def in_precision(tower: Tower, snakemake: Any) -> Tower:
     if snakemake.params.scheme is None:
         return tower
     state, _ = read_tensors(snakemake.input.state)
-    return quantized(tower, parse(SCHEMES, "scheme", snakemake.params.scheme), state)
+    placed = {name: tensor.to(tower.device) for name, tensor in state.items()}
+    return quantized(tower, parse(SCHEMES, "scheme", snakemake.params.scheme), placed)
 
 
 def read_sources(snakemake: Any) -> dict[str, Source]:
