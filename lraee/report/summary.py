@@ -25,7 +25,7 @@ from lraee.report.thresholds import by_layer
 from lraee.report.verdict import Outcome, QuantizerVerdict, Verdict, judge
 from lraee.report.wording import wilson_bounds
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 
 def _finite(value: Any) -> Any:
@@ -176,10 +176,14 @@ class QuantizerEntry(_Entry):
 
 
 class Summary(_Entry):
-    """The whole of ``summary.json``; ``files`` are the paths of all published files, relative to its folder."""
+    """The whole of ``summary.json``; ``files`` are the paths of all published files, relative to its folder.
 
-    schema_version: Literal[1]
+    With ``random_weights`` no number is a finding: whoever collects findings leaves such a summary out.
+    """
+
+    schema_version: Literal[2]
     experiment: str | None
+    random_weights: bool
     fp32_full_depth: FullDepth | None
     verdict: VerdictEntry
     quantizers: tuple[QuantizerEntry, ...]
@@ -335,6 +339,7 @@ def summarise(tables: ReportTables, files: Iterable[str] = (), verdict: Verdict 
     return Summary(
         schema_version=SCHEMA_VERSION,
         experiment=None if experiment is None else str(experiment),
+        random_weights=tables.random_weights,
         fp32_full_depth=_full_depth(tables.row("quantizers", FP32)),
         verdict=VerdictEntry(lead=judged.lead, refits=judged.refits, support=judged.support),
         quantizers=tuple(_quantizer(tables, part) for part in judged.quantizers),
