@@ -13,6 +13,7 @@ if not workflow.config_settings.configfiles:
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
+include: "workflow/rules/model.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/noise.smk"
 include: "workflow/rules/exits.smk"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -26,13 +26,17 @@ class ConfigError(ValueError):
 
 
 class Config(Settings):
-    """One experiment. `seed` decides which image goes into which split, the heads' start, and the bootstrap."""
+    """One experiment. `seed` decides which image goes into which split, the heads' start, and the bootstrap.
+
+    `device` is where the network runs; everything after the features runs on the CPU.
+    """
 
     experiment: Name
     seed: int = Field(default=0, ge=0)
     data: DataSettings
     model: Annotated[ModelFamily, ChosenFrom(FAMILIES, "family")]
     batch: PositiveInt = 64
+    device: Literal["cpu", "cuda", "mps"] = "cpu"
     quantizers: Annotated[dict[Name, Annotated[Scheme, ChosenFrom(SCHEMES, "scheme")]], Field(min_length=1)]
     features: FeatureSettings = FeatureSettings()
     noise: NoiseSettings = NoiseSettings()
@@ -99,7 +103,8 @@ def _key(location: tuple[str | int, ...]) -> str:
         chosen = before == ("model",) or (len(before), before[:1]) == (2, ("quantizers",))
         chosen = chosen or (len(before), before[:2]) == (3, ("data", "sources"))
         is_branch = chosen and part in {*FAMILIES, *SCHEMES, *SOURCES}
-        if not is_branch and "[" not in str(part):
+        # A branch is otherwise named by a type such as literal[...], or by a class; keys are in small letters.
+        if not is_branch and "[" not in str(part) and not str(part)[:1].isupper():
             parts.append(str(part))
     return ".".join(parts) or _WHOLE
 

@@ -30,11 +30,13 @@ class LayerFeatures:
 
 @torch.inference_mode()
 def extract(tower: Tower, pixels: Tensor) -> LayerFeatures:
-    """Run the tower once over pixels (B, 3, H, W); FloatingPointError where an activation does not fit float16."""
-    on_cpu = pixels.device.type == "cpu"
-    images = max(1, _CPU_TOKENS // tower.shape.tokens) if on_cpu else max(1, len(pixels))
+    """Run the tower once over pixels (B, 3, H, W), wherever it is; the features come back to the CPU.
+
+    FloatingPointError where an activation does not fit float16.
+    """
+    images = max(1, _CPU_TOKENS // tower.shape.tokens) if tower.device.type == "cpu" else max(1, len(pixels))
     parts = [_of_part(tower, part) for part in pixels.split(images)]
-    features = LayerFeatures(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    features = LayerFeatures(*(torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True)))
     if not (features.cls.isfinite().all() and features.mean.isfinite().all() and features.final.isfinite().all()):
         raise FloatingPointError("an activation is not finite, or too large for the feature store's float16")
     return features

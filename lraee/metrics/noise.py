@@ -92,9 +92,10 @@ def noise_profile(clean: Tower, noisy: Tower, batches: Iterable[Tensor]) -> pd.D
         for layer, (z, z_hat) in enumerate(zip(clean.states(pixels), noisy.states(pixels), strict=True)):
             if before is not None:
                 for tokens, view in VIEWS.items():
-                    seen = view(z)
-                    sums = moments.setdefault((tokens, layer), Moments.zero(seen.shape[1]))
-                    sums.add(view(before), seen, view(z_hat))
+                    # Sums are in float64, which not every device has.
+                    seen = [view(state).cpu() for state in (before, z, z_hat)]
+                    sums = moments.setdefault((tokens, layer), Moments.zero(seen[0].shape[1]))
+                    sums.add(*seen)
             before = z
     rows = [{"tokens": tokens, "layer": layer, **sums.row()} for (tokens, layer), sums in moments.items()]
     return pd.DataFrame(rows).sort_values(["tokens", "layer"], ignore_index=True)

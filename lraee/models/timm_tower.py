@@ -4,34 +4,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lraee.data.sources import read_names
 from lraee.models import vision_ops  # noqa: F401  (before timm)
-from lraee.models.families import LoadedModel
+from lraee.models.families import LoadedModel, Preprocessing
 from lraee.models.shape import TowerShape
-from lraee.models.tower import Block, ClassEmbeddings, Tower, check_rebuilt, first_fault
+from lraee.models.tower import Block, ClassEmbeddings, Tower, check_rebuilt
+from lraee.models.weights import load_strictly, random_from
 
 import timm  # isort: skip
 
 _TimmBlock = timm.models.vision_transformer.Block
 
 
-def create(name: str, weights: Path) -> Any:
-    """Create a timm vision transformer with weights from a .safetensors file, in evaluation mode."""
+def create(name: str, weights: Path | None, weight_seed: int) -> Any:
+    """Create a timm vision transformer in evaluation mode, with weights from a file or, without one, from a seed."""
     if not timm.is_model(name):
         raise ValueError(f"model.name is {name!r}, which timm does not know; timm.list_models() names them")
-    if not weights.is_file():
-        raise FileNotFoundError(f"model.weights names {weights}, which does not exist")
-    model = timm.create_model(name)
-    try:
-        model.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(
-            f"model.weights {weights} does not hold the weights of {name}: {first_fault(error)}"
-        ) from error
+    with random_from(weight_seed):
+        model = timm.create_model(name)
+    if weights is not None:
+        load_strictly(model, weights, "model.weights", name)
     return model.eval()
 
 
@@ -100,19 +94,25 @@ def tower_of(model: Any) -> Tower:
     return tower
 
 
-def load(name: str, weights: Path, depth: int, crop: float) -> LoadedModel:
+def load(name: str, weights: Path | None, weight_seed: int, depth: int, crop: float | None) -> LoadedModel:
     """Load a timm model's tower; ValueError where it has another depth than the settings say."""
-    model = create(name, weights)
+    model = create(name, weights, weight_seed)
     tower = tower_of(model)
     if tower.shape.depth != depth:
         raise ValueError(f"model.depth is {depth}, but {name} has {tower.shape.depth} blocks")
-    data = timm.data.resolve_model_data_config(model) | {"crop_pct": crop}
-    return LoadedModel(tower, timm.data.create_transform(**data, is_training=False))
+    own = timm.data.resolve_model_data_config(model)
+    data = own if crop is None else own | {"crop_pct": crop}
+    _, height, width = data["input_size"]
+    mode = f"centre crop of {data['crop_pct']:g}"
+    preprocessing = Preprocessing((height, width), data["mean"], data["std"], data["interpolation"], mode)
+    return LoadedModel(tower, timm.data.create_transform(**data, is_training=False), preprocessing)
 
 
-def class_embeddings(name: str, weights: Path, outputs: Path, class_names: list[str]) -> ClassEmbeddings:
+def class_embeddings(
+    name: str, weights: Path | None, weight_seed: int, outputs: Path, class_names: list[str]
+) -> ClassEmbeddings:
     """The classifier's rows of the classes that are present; ValueError names a class that it does not have."""
-    classifier = create(name, weights).head
+    classifier = create(name, weights, weight_seed).head
     order = read_names(outputs)
     if len(order) != classifier.out_features:
         raise ValueError(f"model.outputs {outputs} lists {len(order)} classes; {name} has {classifier.out_features}")

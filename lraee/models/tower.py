@@ -62,9 +62,14 @@ class Tower(nn.Module):
         self.head = head
         self.shape = shape
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are: pixels are brought there, and what comes out stays there."""
+        return next(self.parameters()).device
+
     def states(self, pixels: Tensor) -> Iterator[Tensor]:
         """Yield z_0, z_1 .. z_depth, each (B, 1 + N, d), one at a time."""
-        z = self.stem(pixels)
+        z = self.stem(pixels.to(self.device))
         yield z
         for block in self.blocks:
             z = block(z)
@@ -72,7 +77,7 @@ class Tower(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the embedding (B, e), not normalised."""
-        z = self.stem(pixels)
+        z = self.stem(pixels.to(self.device))
         for block in self.blocks:
             z = block(z)
         return self.head(z)
@@ -135,8 +140,3 @@ def check_rebuilt(tower: Tower, original: Callable[[Tensor], Tensor], side: tupl
     difference = (tower(pixels) - expected).abs().max() / expected.abs().max()
     if not difference < 1e-4:
         raise ValueError(f"the rebuilt tower differs from the original by {difference:.1e}: an unsupported variant")
-
-
-def first_fault(error: Exception) -> str:
-    """Shorten an error of loading weights, which lists every tensor, to the first one."""
-    return next((line.strip() for line in str(error).splitlines() if "rror" not in line and line.strip()), str(error))

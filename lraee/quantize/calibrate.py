@@ -54,7 +54,7 @@ def _histograms(tower: Tower, names: list[str], batches: Batches) -> dict[str, H
 
     def count(name: str, x: Tensor) -> None:
         for image in x:  # float32 counts are exact up to 2^24: enough for one image, not for every batch
-            counts[name] += torch.histc(image, BINS, lows[name], highs[name])
+            counts[name] += torch.histc(image, BINS, lows[name], highs[name]).cpu()
 
     _observe(tower, names, batches, count)
     return {name: Histogram(lows[name], highs[name], counts[name]) for name in names}

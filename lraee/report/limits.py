@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from lraee.report.tables import ReportTables
-from lraee.report.wording import count
+from lraee.report.wording import RANDOM_WEIGHTS, count
 
 
 def _splits(tables: ReportTables) -> str:
@@ -98,4 +98,6 @@ def limits(tables: ReportTables) -> list[str]:
         _supervision(tables),
         _splits(tables),
     ]
-    return [*told, _risk(tables)] if (tables.points["study"] == "risk").any() else told
+    if (tables.points["study"] == "risk").any():
+        told.append(_risk(tables))
+    return [RANDOM_WEIGHTS, *told] if tables.random_weights else told

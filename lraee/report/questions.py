@@ -16,6 +16,7 @@ from lraee.report.tables import ReportTables
 from lraee.report.verdict import Outcome, of_seeds, outcome
 from lraee.report.wording import (
     NBSP,
+    NO_FINDING,
     count,
     difference,
     mcnemar,
@@ -370,7 +371,8 @@ def _ask(tables: ReportTables, index: int, asked: Asked) -> Question:
     title, answer, words, remark, links = asked
     given = [(name, answer(tables, name)) for name in tables.quantizer_names()]
     texts = tuple((name, item.text) for name, item in given)
-    return Question(index, title, _short(given, words), texts, remark, links)
+    short = _short(given, words)
+    return Question(index, title, f"{NO_FINDING}{short}" if tables.random_weights else short, texts, remark, links)
 
 
 def questions(tables: ReportTables) -> tuple[Question, ...]:

@@ -23,6 +23,7 @@ from lraee.report.svg import smaller
 from lraee.report.symbols import symbols
 from lraee.report.tables import ReportTables, validate
 from lraee.report.verdict import judge
+from lraee.report.wording import RANDOM_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def _document(tables: ReportTables, figures: dict[str, Figure]) -> str:
     provenance: dict[str, Any] = dict(tables.provenance)
     return _environment().get_template("report.html.j2").render(
         provenance=provenance,
+        caution=RANDOM_WEIGHTS if tables.random_weights else "",
         config=_as_yaml(provenance.pop("config", "")),
         verdict=judge(tables),
         figures=figures,

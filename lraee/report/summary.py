@@ -183,10 +183,14 @@ class Images(_Entry):
 
 
 class Summary(_Entry):
-    """The whole of ``summary.json``; ``files`` are the paths of all published files, relative to its folder."""
+    """The whole of ``summary.json``; ``files`` are the paths of all published files, relative to its folder.
+
+    With ``random_weights`` no number is a finding: whoever collects findings leaves such a summary out.
+    """
 
     schema_version: Literal[2]
     experiment: str | None
+    random_weights: bool
     images: Images
     fp32_full_depth: FullDepth | None
     verdict: VerdictEntry
@@ -343,6 +347,7 @@ def summarise(tables: ReportTables, files: Iterable[str] = (), verdict: Verdict 
     return Summary(
         schema_version=SCHEMA_VERSION,
         experiment=None if experiment is None else str(experiment),
+        random_weights=tables.random_weights,
         images=Images(skipped=tables.remarked("skipped"), converted=tables.remarked("converted")),
         fp32_full_depth=_full_depth(tables.row("quantizers", FP32)),
         verdict=VerdictEntry(lead=judged.lead, refits=judged.refits, support=judged.support),

@@ -144,6 +144,11 @@ class ReportTables:
     remarks: pd.DataFrame
     provenance: dict[str, Any]
 
+    @property
+    def random_weights(self) -> bool:
+        """Whether the model's weights were drawn at random, so that no accuracy is a finding."""
+        return bool(self.provenance.get("random_weights"))
+
     def frames(self) -> dict[str, pd.DataFrame]:
         """The tables by name, in the order of ``SCHEMA``."""
         return {name: getattr(self, name) for name in SCHEMA}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -11,7 +11,18 @@ import pandas as pd
 
 from lraee.names import FP32
 from lraee.report.tables import ReportTables
-from lraee.report.wording import NBSP, accuracy, difference, mcnemar, names, number, percent, points
+from lraee.report.wording import (
+    NBSP,
+    NO_FINDING,
+    RANDOM_WEIGHTS,
+    accuracy,
+    difference,
+    mcnemar,
+    names,
+    number,
+    percent,
+    points,
+)
 
 
 class Outcome(StrEnum):
@@ -53,6 +64,7 @@ class Verdict:
     """The whole answer: the lead, what backs it up over all quantizers, and one entry a quantizer.
 
     ``refits`` says, for each quantizer under which a refitted head at full depth beats every exit, what to do instead.
+    Where the model's weights are random the lead says that alone, nothing is advised, and the rest is marked.
     """
 
     lead: str
@@ -316,7 +328,10 @@ def _effect_over_all(parts: list[QuantizerVerdict]) -> str:
 
 
 def judge(tables: ReportTables) -> Verdict:
-    """Read the verdict off the tables: a gain or a loss is claimed only where the 95 % interval excludes 0."""
+    """Read the verdict off the tables: a gain or a loss is claimed only where the 95 % interval excludes 0.
+
+    A model with random weights gets no verdict.
+    """
     parts = [_quantizer(tables, quantizer) for quantizer in tables.quantizer_names()]
     support = (
         f"Headline early exit minus own full depth: {_tally(parts, 'exit')}.",
@@ -327,6 +342,9 @@ def judge(tables: ReportTables) -> Verdict:
         f"Best routed configuration of the grid (chosen on the select split, saving at least as much) minus own full "
         f"depth: {_tally(parts, 'best')}.",
     )
+    if tables.random_weights:
+        marked = tuple(replace(part, summary=f"{NO_FINDING}{part.summary}") for part in parts)
+        return Verdict(RANDOM_WEIGHTS, (), tuple(f"{NO_FINDING}{text}" for text in support if parts), marked)
     rows = [(name, tables.row("attribution", name)) for name in _with(parts, "exits_over_refit", Outcome.BELOW)]
     refits = tuple(_instead(name, row) for name, row in rows if row is not None)
     return Verdict(lead=_lead(parts), refits=refits, support=support if parts else (), quantizers=tuple(parts))

@@ -12,6 +12,11 @@ from lraee.names import FP32
 NBSP = "\u00a0"
 MINUS = "\u2212"
 MISSING = "–"
+RANDOM_WEIGHTS = (
+    "The model's weights are random: its own accuracy is chance, what a head scores it learned here from random "
+    "features, and no number is a finding about early exit or quantization. All that this run shows is that it runs."
+)
+NO_FINDING = "With random weights, so no finding: "
 
 
 def number(value: float, digits: int = 2, signed: bool = False) -> str:

@@ -316,7 +316,8 @@ PROVENANCE: dict[str, Any] = {
     "git_revision": "0" * 40, "git_dirty": False, "created": "2026-01-01T00:00:00Z", "cpu": "synthetic",
     "versions": {"python": "3.11", "torch": "2.13"}, "kappa": 0.5, "candidates": list(LAYERS), "depth": DEPTH,
     "n_by_split": {"quant": 256, "fit": 4000, "gate": 1000, "select": 1000, "test": N}, "seed": 1,
-    "seeds": 3, "delta": 0.1, "paper_setting": False,
+    "seeds": 3, "delta": 0.1, "paper_setting": False, "random_weights": False,
+    "weights": {"source": "synthetic", "sha256": "0" * 64},
     "prompts": ["a photo of a {}.", "a drawing of a {}."], "config": "seed: 1\nmodel: synthetic\n",
 }  # fmt: skip
 

@@ -28,6 +28,7 @@ rule manifest:
 rule class_embeddings:
     input:
         model=watched(CONFIG.model),
+        description=f"{RESULTS}/model.json",
         sources=watched(*CONFIG.data.sources.values()),
     output:
         f"{RESULTS}/classes.safetensors",

@@ -1,10 +1,12 @@
-# The only stages, with the noise profile, that run the network.
+# The only stages, with the noise profile, that run the network. They wait for model.json, so that a model or device that
+# cannot be used is refused before any image is read; their results do not depend on when it was written.
 
 
 rule calibrate_quantizer:
     input:
         manifest=f"{RESULTS}/manifest/quant.parquet",
         model=watched(CONFIG.model),
+        usable=ancient(f"{RESULTS}/model.json"),
     output:
         f"{RESULTS}/quantizers/{{quantizer}}.safetensors",
     log:
@@ -21,6 +23,7 @@ rule calibrate_quantizer:
         model=plain(CONFIG.model),
         sources=SOURCES,
         batch=CONFIG.batch,
+        device=CONFIG.device,
         code=lambda w: code(
             "calibrate_quantizer.py",
             model_module(),
@@ -35,6 +38,7 @@ rule extract_features:
     input:
         manifest=f"{RESULTS}/manifest/{{split}}.parquet",
         model=watched(CONFIG.model),
+        usable=ancient(f"{RESULTS}/model.json"),
         state=lambda w: quantizer_state(w.precision),
     output:
         f"{RESULTS}/features/{{precision}}/{{split}}/{{shard}}.parquet",
@@ -54,6 +58,7 @@ rule extract_features:
         batch=CONFIG.batch,
         first=lambda w: int(w.shard) * CONFIG.features.shard,
         images=CONFIG.features.shard,
+        device=CONFIG.device,
         identity=lambda w: identity(w.precision, w.split, w.shard),
         code=lambda w: code(
             "extract_features.py",

@@ -5,6 +5,7 @@ rule noise_profile:
     input:
         manifest=f"{RESULTS}/manifest/fit.parquet",
         model=watched(CONFIG.model),
+        usable=ancient(f"{RESULTS}/model.json"),
         state=lambda w: quantizer_state(w.quantizer),
     output:
         f"{RESULTS}/noise/{{quantizer}}.parquet",
@@ -22,6 +23,7 @@ rule noise_profile:
         model=plain(CONFIG.model),
         sources=SOURCES,
         batch=CONFIG.batch,
+        device=CONFIG.device,
         images=CONFIG.noise.images,
         code=lambda w: code(
             "noise_profile.py",

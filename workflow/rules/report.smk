@@ -16,6 +16,8 @@ rule collect_tables:
             quantizer=CONFIG.quantizers,
         ),
         features=[f for s in EXTRACTED for f in features(FP32, s)],
+        model=f"{RESULTS}/model.json",
+        classes=f"{RESULTS}/classes.safetensors",
     output:
         expand(
             f"{RESULTS}/tables/{{table}}.parquet",
@@ -46,14 +48,13 @@ rule collect_tables:
             "seed": CONFIG.seed,
             "seeds": CONFIG.exits.seeds,
             "delta": CONFIG.exits.risk.delta,
-            "paper_setting": CONFIG.model.is_papers(),
             "n_by_split": {split: s.images for split, s in CONFIG.data.splits.items()},
             "model": f"{CONFIG.model.name} ({CONFIG.model.family})",
             "data": ", ".join(
                 f"{name} ({s.source})" for name, s in CONFIG.data.sources.items()
             ),
         },
-        code=code("collect_tables.py"),
+        code=code("collect_tables.py", model_module()),
     script:
         "../scripts/collect_tables.py"
 

@@ -7,6 +7,7 @@ import pandas as pd
 from lraee.data.batches import Loader
 from lraee.data.sources import SOURCES, Source
 from lraee.io import read_table
+from lraee.models.device import usable
 from lraee.models.families import FAMILIES, LoadedModel
 from lraee.models.packed import packed
 from lraee.models.tower import Tower
@@ -16,7 +17,11 @@ from lraee.tensors import read_tensors
 
 
 def load_model(snakemake: Any) -> LoadedModel:
-    return parse(FAMILIES, "family", snakemake.params.model).load()
+    """Load the model, its tower on the device of the settings."""
+    device = usable(snakemake.params.device)
+    model = parse(FAMILIES, "family", snakemake.params.model).load()
+    model.tower.to(device)
+    return model
 
 
 def in_precision(tower: Tower, snakemake: Any) -> Tower:

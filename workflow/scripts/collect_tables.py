@@ -9,7 +9,9 @@ import lraee
 from lraee.evaluation.collect import corrected, noise_table, provenance, quantizer_table
 from lraee.evaluation.contrasts import control_rows
 from lraee.features.store import Shard, read_remarks, remark_table
-from lraee.io import read_header, read_table, write_json, write_table
+from lraee.io import read_header, read_json, read_table, write_json, write_table
+from lraee.models.families import FAMILIES
+from lraee.registry import parse
 
 with logged(snakemake):
     p, outputs = snakemake.params, {Path(path).stem: path for path in snakemake.output}
@@ -34,4 +36,11 @@ with logged(snakemake):
     tables["remarks"] = pd.concat([quant.assign(split="quant"), *remarks], ignore_index=True)
     for name, table in tables.items():
         write_table(outputs[name], table)
-    write_json(snakemake.output.provenance, provenance(p.config, Path(lraee.__file__).resolve().parents[1]) | p.facts)
+    model, classes = read_json(snakemake.input.model), read_header(snakemake.input.classes)["names"]
+    about_model = {
+        "random_weights": model["random_weights"],
+        "weights": {"source": model["weights"], "sha256": model["sha256"]},
+        "paper_setting": parse(FAMILIES, "family", p.config["model"]).is_papers(len(classes)),
+    }
+    about_run = provenance(p.config, Path(lraee.__file__).resolve().parents[1])
+    write_json(snakemake.output.provenance, about_run | p.facts | about_model)

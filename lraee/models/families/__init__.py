@@ -4,7 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from lraee.registry import Registry
 from lraee.settings import PositiveInt, Settings
@@ -16,29 +18,83 @@ if TYPE_CHECKING:
     from lraee.models.tower import ClassEmbeddings, Tower
 
 
+WeightsKind = Literal["file", "tag", "hub", "embedded", "random"]
+"""Where weights come from: a local file, a pretrained tag, a repository of the hub, this repository, or a seed."""
+
+
+def weights_kind(given: str) -> WeightsKind:
+    """Tell the kind of weights from how they are written in the settings."""
+    named: dict[str, WeightsKind] = {"hub": "hub", "embedded": "embedded", "random": "random"}
+    written_as_file = Path(given).suffix in (".safetensors", ".pt", ".pth", ".bin")
+    return named.get(given, "file" if written_as_file else "tag")
+
+
+def is_on_hub(name: str) -> bool:
+    """Whether a model's name is that of a repository of the hub."""
+    return name.startswith("hf-hub:")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the transform does to a picture: size (H, W) in pixels, mean and deviation by channel, how it is resized."""
+
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    resize: str
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A vision tower in FP32, in evaluation mode, and the transform from a picture to its (3, H, W) input."""
 
     tower: "Tower"
     transform: "Callable[[Image], Tensor]"
+    preprocessing: Preprocessing
 
 
 class ModelFamily(Settings, ABC):
     """Base of every family's settings. A subclass adds `family: Literal["<its name>"]`.
 
     `depth` is the number of transformer blocks: known before the model loads, so that a wrong exit layer is refused
-    at once; loading checks it.
+    at once; loading checks it. `weight_seed` is where weights that are "random" come from: the architecture's own
+    initialisation, for a trial of everything but accuracy.
     """
 
+    family: str
+    name: str
     depth: PositiveInt = 12
+    weight_seed: int = Field(default=0, ge=0)
 
     @abstractmethod
     def files(self) -> list[Path]:
         """Return the files that the model is read from, for the workflow to watch; they need not exist."""
 
-    def is_papers(self) -> bool:
-        """Whether this is the model and data that LRA-EE reports on: CLIP ViT-B/32 on ImageNet."""
+    @property
+    @abstractmethod
+    def weights_from(self) -> str:
+        """The weights as the settings name them: a file, a tag, or one of the other kinds."""
+
+    @property
+    def weights_source(self) -> str:
+        """Where the weights come from, in words."""
+        given = self.weights_from
+        return {
+            "file": f"file {given}",
+            "tag": f"tag {given}",
+            "hub": f"hub repository {self.name.removeprefix('hf-hub:')}",
+            "embedded": "embedded in this repository",
+            "random": f"random, seed {self.weight_seed}",
+        }[weights_kind(given)]
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether the network knows nothing: its accuracies are chance then."""
+        return weights_kind(self.weights_from) == "random"
+
+    def is_papers(self, classes: int) -> bool:
+        """Whether this is the model and data that LRA-EE reports on: OpenAI's CLIP ViT-B/32 on all of ImageNet."""
         return False
 
     @abstractmethod
