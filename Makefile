@@ -35,6 +35,6 @@ clean:
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-.venv/develop: .venv/run envs/requirements-dev.lock
-	$(BIN)/python -m pip install --quiet -r envs/requirements-dev.lock
+.venv/develop: .venv/run envs/requirements-dev.lock envs/requirements-slurm.lock
+	$(BIN)/python -m pip install --quiet -r envs/requirements-dev.lock -r envs/requirements-slurm.lock
 	touch $@

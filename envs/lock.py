@@ -1,7 +1,8 @@
 """Write the pinned files of this folder from the versions installed beside this interpreter: `make lock`.
 
-requirements.lock holds what a run needs, requirements-dev.lock what tests and checks need besides. CUDA packages that a
-CUDA build of torch brings along are left to pip, so that the same lock serves CPU-only and CUDA builds.
+requirements.lock holds what a run needs, requirements-slurm.lock what a run on SLURM needs besides, and
+requirements-dev.lock what tests and checks need besides. CUDA packages that a CUDA build of torch brings along are left
+to pip, so that the same lock serves CPU-only and CUDA builds.
 """
 
 import re
@@ -62,9 +63,10 @@ def write_environment(name: str, packages: tuple[str, ...], pins: dict[str, str]
 if __name__ == "__main__":
     needs = [Requirement(text) for text in distribution("lraee").requires or []]
     run = closure([r for r in needs if r.marker is None])
-    develop = closure([r for r in needs if r.marker is not None and r.marker.evaluate({"extra": "dev"})])
     write_lock("requirements.lock", run, "What a run needs.")
-    only_dev = {name: version for name, version in develop.items() if name not in run}
-    write_lock("requirements-dev.lock", only_dev, "Tests and checks, besides.")
+    for extra, head in {"slurm": "A run on SLURM, besides.", "dev": "Tests and checks, besides."}.items():
+        pins = closure([r for r in needs if r.marker is not None and r.marker.evaluate({"extra": extra})])
+        besides = {name: version for name, version in pins.items() if name not in run}
+        write_lock(f"requirements-{extra}.lock", besides, head)
     write_environment("network.yaml", NETWORK, run, "Stages that run the network or its heads.")
     write_environment("analysis.yaml", ANALYSIS, run, "Stages that work on tables.")

@@ -116,7 +116,7 @@ def source_of(split):
 
 def watched(*parts):
     """The single files that a model or source is read from: rules re-run when they change."""
-    return [os.path.relpath(path) for part in parts for path in part.files()]
+    return [local(os.path.relpath(path)) for part in parts for path in part.files()]
 
 
 def shards(split):

@@ -12,7 +12,7 @@ rule train_embedded:
         "results/embedded/train.tsv"
     conda:
         "../../envs/network.yaml"
-    threads: workflow.cores
+    threads: 8  # or what --cores allows
     resources:
         mem_mb=6000,
     params:
