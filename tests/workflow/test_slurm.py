@@ -57,13 +57,13 @@ def test_a_run_through_sbatch_gives_the_bytes_of_a_local_run(cluster, tmp_path, 
     assert {job["state"] for job in submitted} == {"COMPLETED"}
     logs = list((unbroken.results / "logs").rglob("*.log"))
     assert len(submitted) == len(logs)
-    extraction = next(job for job in submitted if job["what"] == "rule_extract_features_wildcards_w4a4_test")
+    extraction = next(job for job in submitted if job["what"] == "rule_extract_features_wildcards_w4a4_test_000")
     assert (extraction["memory"], extraction["cpus"], extraction["limit"]) == ("3000M", "1", "4:00:00")
 
     # Folders of jobs that still wait in another run are as empty as these: a run that ends must leave them.
     assert (checkout.root / ".snakemake/slurm_logs/rule_report").is_dir()
 
-    for kind in ("tables/*.parquet", "features/*/*.parquet", "heads/*", "policies/*"):
+    for kind in ("tables/*.parquet", "features/*/*/*.parquet", "heads/*", "policies/*"):
         expected = sorted(unbroken.results.glob(kind))
         assert expected
         for path in expected:
@@ -73,7 +73,7 @@ def test_a_run_through_sbatch_gives_the_bytes_of_a_local_run(cluster, tmp_path, 
 
 
 def test_a_cancelled_job_is_named_and_a_second_run_completes(cluster, finished, unbroken):
-    name = "features/w4a4/test.parquet"
+    name = "features/w4a4/test/000.parquet"
     checkout = SlurmCheckout(finished.root, cluster)
     (checkout.results / name).unlink()
     before = {job["id"] for job in jobs(cluster)}

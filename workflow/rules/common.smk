@@ -34,6 +34,8 @@ BENCHMARKS = f"{RESULTS}/benchmarks"
 REPORT = f"reports/{CONFIG.experiment}"
 PRECISIONS = [FP32, *CONFIG.quantizers]
 SCORED = ["gate", "select", "test"]
+# What each job that runs the network takes of a machine; `--resources gpu=1` lets one run at a time.
+GPUS = 1 if CONFIG.device == "cuda" else 0
 EXTRACTED = [split for split in SPLITS if split != "quant"]
 SOURCES = {name: plain(source) for name, source in CONFIG.data.sources.items()}
 VARIANTS = CONFIG.exits.variants(CONFIG.data.splits["fit"].images)

@@ -17,7 +17,7 @@ rule fit_heads:
         "../../envs/network.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=lambda w, attempt: 3000 * attempt,
     params:
         heads=plain(CONFIG.exits.heads),
         plan=HEAD_PLAN,
@@ -50,7 +50,7 @@ rule score_exits:
         "../../envs/network.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=lambda w, attempt: 3000 * attempt,
     params:
         heads=plain(CONFIG.exits.heads),
         plan=HEAD_PLAN,
@@ -83,7 +83,7 @@ rule fit_policies:
         "../../envs/analysis.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=lambda w, attempt: 3000 * attempt,
     params:
         exits=plain(CONFIG.exits),
         depth=CONFIG.model.depth,

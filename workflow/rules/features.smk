@@ -17,7 +17,8 @@ rule calibrate_quantizer:
         "../../envs/network.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=lambda w, attempt: 3000 * attempt,
+        gpu=GPUS,
     params:
         scheme=lambda w: scheme_of(w.quantizer),
         model=plain(CONFIG.model),
@@ -50,7 +51,8 @@ rule extract_features:
         "../../envs/network.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=lambda w, attempt: 3000 * attempt,
+        gpu=GPUS,
     params:
         scheme=lambda w: scheme_of(w.precision),
         model=plain(CONFIG.model),

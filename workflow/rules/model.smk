@@ -14,7 +14,7 @@ rule describe_model:
         "../../envs/network.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=lambda w, attempt: 3000 * attempt,
     params:
         model=plain(CONFIG.model),
         device=CONFIG.device,

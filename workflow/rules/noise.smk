@@ -17,7 +17,8 @@ rule noise_profile:
         "../../envs/network.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=lambda w, attempt: 3000 * attempt,
+        gpu=GPUS,
     params:
         scheme=lambda w: scheme_of(w.quantizer),
         model=plain(CONFIG.model),
