@@ -197,18 +197,16 @@ def cpu_line() -> str:
 def tables(arguments: argparse.Namespace) -> None:
     """Print everything that is measured, as Markdown."""
     sizes = (arguments.model, arguments.images, arguments.batch)
-    rows = measure(*sizes, arguments.repeats)
+    # Before anything large is loaded here: a process counts what its parent held when it was started.
+    memory = {precision: _peak_elsewhere(precision, arguments) for precision in PRECISIONS}
     print(f"{arguments.model}, {arguments.images} images, batch {arguments.batch}, {arguments.threads} thread(s)")
     print(f"{cpu_line()}\n")
     print("| precision | CPU, ms an image | wall, ms | ratio, CPU | ratio, wall | peak memory, MiB | products by |")
     print("|---|---:|---:|---:|---:|---:|---|")
-    for row in rows:
-        command = [sys.executable, __file__, "--peak", row["precision"], *_sizes(arguments)]
-        memory = float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    for row in measure(*sizes, arguments.repeats):
         print(
             f"| {row['precision']} | {row['cpu_ms']:.1f} | {row['wall_ms']:.1f} | {row['cpu_ratio']:.2f} | "
-            f"{row['wall_ratio']:.2f} | {memory:,.0f} | {row['kernels']} |",
-            flush=True,
+            f"{row['wall_ratio']:.2f} | {memory[row['precision']]:,.0f} | {row['kernels']} |"
         )
     jpeg = from_jpeg(*sizes, arguments.repeats)
     print(f"\nFrom JPEG ({PICTURE[0]} x {PICTURE[1]}, {jpeg['kib']:.0f} KiB each), FP32, wall seconds:\n")
@@ -216,9 +214,12 @@ def tables(arguments: argparse.Namespace) -> None:
     print(f"| {jpeg['decoding']:.2f} | {jpeg['computing']:.2f} | {jpeg['overlapped']:.2f} | {jpeg['ratio']:.2f} |")
 
 
-def _sizes(arguments: argparse.Namespace) -> list[str]:
-    names = ("model", "images", "batch", "threads")
-    return [text for name in names for text in (f"--{name}", str(getattr(arguments, name)))]
+def _peak_elsewhere(precision: str, arguments: argparse.Namespace) -> float:
+    sizes = [
+        text for name in ("model", "images", "batch", "threads") for text in (f"--{name}", str(vars(arguments)[name]))
+    ]
+    command = [sys.executable, __file__, "--peak", precision, *sizes]
+    return float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
 def main() -> None:

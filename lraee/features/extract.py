@@ -10,7 +10,7 @@ from lraee.models.tower import Tower
 _CPU_TOKENS = 400
 """Tokens in flight on a CPU: their activations stay in its cache, and none is large enough to be mapped anew each time.
 
-Eight images of ViT-B/32. `benchmarks/extraction.py` measures what it brings.
+Eight images of ViT-B/32.
 """
 
 
