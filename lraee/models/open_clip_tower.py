@@ -21,6 +21,8 @@ import timm  # isort: skip
 
 __all__ = ["class_embeddings", "configuration", "create", "english_names", "load", "open_clip", "tower_of"]
 
+_PROMPTS = 512
+"""About how many prompts the text tower reads at once: memory does not grow with classes or templates."""
 EMBEDDED = Path(__file__).with_name("embedded")
 open_clip.add_model_config(EMBEDDED)
 
@@ -229,15 +231,37 @@ def english_names(wnids: list[str]) -> list[str]:
     return [names[wnid] for wnid in wnids]
 
 
+class _UpToTheEnd:
+    """A CLIP that reads prompts up to the longest one's end: the same embeddings in a fraction of the time.
+
+    Attention is causal and the embedding is read off the end-of-text token: the padding behind it has no effect.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._positions, self._mask = model.positional_embedding.data, model.attn_mask
+
+    def encode_text(self, tokens: Tensor, normalize: bool) -> Tensor:
+        used = int(tokens.argmax(dim=1).max()) + 1
+        self._model.positional_embedding.data = self._positions[:used]
+        self._model.attn_mask = self._mask[:used, :used]
+        return self._model.encode_text(tokens[:, :used], normalize=normalize)
+
+
 def class_embeddings(
     name: str, pretrained: str, weight_seed: int, class_names: list[str], templates: list[Callable[[str], str]]
 ) -> ClassEmbeddings:
     """Prompt-ensembled text embeddings by open_clip's own zero-shot classifier builder."""
     model = create(name, pretrained, weight_seed)
     tokenizer = open_clip.get_tokenizer(name)
+    if type(model) is open_clip.CLIP and model.attn_mask is not None and model.text_pool_type == "argmax":
+        encoder: Any = _UpToTheEnd(model)
+    else:
+        encoder = model
+    at_once = max(1, _PROMPTS // len(templates))
     with torch.inference_mode():
         columns = open_clip.build_zero_shot_classifier(
-            model, tokenizer, class_names, templates, num_classes_per_batch=64
+            encoder, tokenizer, class_names, templates, num_classes_per_batch=at_once, use_tqdm=True
         )
         scale = float(model.logit_scale.exp())
     rows = columns.mT.contiguous().clone()

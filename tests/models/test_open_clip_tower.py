@@ -99,7 +99,8 @@ def test_zero_shot_logits_are_the_models_own(clip: Any, pixels: torch.Tensor) ->
     assert torch.equal(classes.logits(tower(pixels)).argmax(dim=1), expected.argmax(dim=1))
 
 
-def test_many_classes_keep_their_order(clip: Any) -> None:
+def test_many_classes_keep_their_order(clip: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lraee.models.open_clip_tower._PROMPTS", 64)  # three batches
     names = [f"thing {number}" for number in range(130)]
     rows = class_embeddings(clip.name, str(clip.weights), 0, names, [str]).rows
     alone = class_embeddings(clip.name, str(clip.weights), 0, names[100:101], [str]).rows
