@@ -1,6 +1,9 @@
 """Files at the edges: nothing half-written is ever left under a finished name, and nothing foreign is read as data."""
 
+import glob
 import json
+import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,15 +23,33 @@ class UnreadableFileError(ValueError):
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name to write to; it becomes `path` only when the block ends without an error."""
+    """Give a temporary name to write to; it becomes `path` only when the block ends without an error.
+
+    The name is this process's own: a job that outlived its killed Snakemake may write the same file as its successor.
+    What killed processes of this machine left of the file is removed.
+    """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f".{final.name}.partial")
+    mine = f".{final.name}.{platform.node()}-"
+    partial = final.with_name(f"{mine}{os.getpid()}.partial")
     try:
         yield partial
         partial.replace(final)
     finally:
         partial.unlink(missing_ok=True)
+    for other in final.parent.glob(f"{glob.escape(mine)}*.partial"):
+        if not _runs(int(other.name.removeprefix(mine).removesuffix(".partial"))):
+            other.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def write_json(path: str | Path, content: Any) -> None:

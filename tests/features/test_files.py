@@ -1,4 +1,6 @@
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -109,3 +111,27 @@ def test_metadata_are_json_inside_the_header(tmp_path: Path) -> None:
     raw = (tmp_path / "t.safetensors").read_bytes()
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
     assert json.loads(header["__metadata__"]["lraee"]) == {"a": [1, 2], "z": 1}
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_running_one_writes_is_kept(tmp_path):
+    with replacing(tmp_path / "[a].txt") as partial:
+        mine = partial.name
+        partial.write_text("whole")
+        ended = subprocess.Popen(["true"])
+        ended.wait()
+        for process in (ended.pid, os.getppid()):
+            (tmp_path / mine.replace(str(os.getpid()), str(process))).write_text("half")
+        (tmp_path / mine.replace("[a]", "[b]")).write_text("another file's")
+    kept = {mine.replace(str(os.getpid()), str(os.getppid())), mine.replace("[a]", "[b]"), "[a].txt"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_two_processes_that_write_the_same_file_do_not_disturb_each_other(tmp_path, monkeypatch):
+    with replacing(tmp_path / "a.txt") as mine:
+        mine.write_text("mine")
+        with monkeypatch.context() as patch:
+            patch.setattr("os.getpid", os.getppid)
+            with replacing(tmp_path / "a.txt") as theirs:
+                theirs.write_text("theirs")
+        assert (tmp_path / "a.txt").read_text() == "theirs"
+    assert (tmp_path / "a.txt").read_text() == "mine"

@@ -37,4 +37,4 @@ with logged(snakemake):
 
     heads = stacked([fitted(v) for v in map(Variant.model_validate, p.variants) if v.fitted])
     write_tensors(snakemake.output[0], heads.parameters, {"keys": heads.keys})
-    shutil.rmtree(p.checkpoints)
+    shutil.rmtree(p.checkpoints, ignore_errors=True)
