@@ -1,12 +1,12 @@
 # The only stages, with the noise profile, that run the network. They wait for model.json, so that a model or device that
-# cannot be used is refused before any image is read; their results do not depend on when it was written.
+# cannot be used is refused before any image is read.
 
 
 rule calibrate_quantizer:
     input:
         manifest=f"{RESULTS}/manifest/quant.parquet",
         model=watched(CONFIG.model),
-        usable=ancient(f"{RESULTS}/model.json"),
+        usable=f"{RESULTS}/model.json",
     output:
         f"{RESULTS}/quantizers/{{quantizer}}.safetensors",
     log:
@@ -39,7 +39,7 @@ rule extract_features:
     input:
         manifest=f"{RESULTS}/manifest/{{split}}.parquet",
         model=watched(CONFIG.model),
-        usable=ancient(f"{RESULTS}/model.json"),
+        usable=f"{RESULTS}/model.json",
         state=lambda w: quantizer_state(w.precision),
     output:
         f"{RESULTS}/features/{{precision}}/{{split}}/{{shard}}.parquet",

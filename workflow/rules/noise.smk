@@ -5,7 +5,7 @@ rule noise_profile:
     input:
         manifest=f"{RESULTS}/manifest/fit.parquet",
         model=watched(CONFIG.model),
-        usable=ancient(f"{RESULTS}/model.json"),
+        usable=f"{RESULTS}/model.json",
         state=lambda w: quantizer_state(w.quantizer),
     output:
         f"{RESULTS}/noise/{{quantizer}}.parquet",
