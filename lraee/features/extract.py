@@ -7,10 +7,10 @@ from torch import Tensor
 
 from lraee.models.tower import Tower
 
-_CPU_TOKENS = 400
-"""Tokens in flight on a CPU: their activations stay in its cache, and none is large enough to be mapped anew each time.
+_CPU_VALUES = 8 * 50 * 3072
+"""Hidden values in flight on a CPU: they stay in its cache, and no tensor is large enough to be mapped anew each time.
 
-Eight images of ViT-B/32.
+Eight images of ViT-B/32, and more of a narrower network.
 """
 
 
@@ -34,8 +34,10 @@ def extract(tower: Tower, pixels: Tensor) -> LayerFeatures:
 
     FloatingPointError where an activation does not fit float16.
     """
-    images = max(1, _CPU_TOKENS // tower.shape.tokens) if tower.device.type == "cpu" else max(1, len(pixels))
-    parts = [_of_part(tower, part) for part in pixels.split(images)]
+    at_once = len(pixels)
+    if tower.device.type == "cpu":
+        at_once = _CPU_VALUES // (tower.shape.tokens * tower.shape.hidden)
+    parts = [_of_part(tower, part) for part in pixels.split(max(1, at_once))]
     features = LayerFeatures(*(torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True)))
     if not (features.cls.isfinite().all() and features.mean.isfinite().all() and features.final.isfinite().all()):
         raise FloatingPointError("an activation is not finite, or too large for the feature store's float16")
