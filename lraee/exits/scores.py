@@ -16,6 +16,8 @@ from lraee.exits.variants import Variant, deal_again
 from lraee.features.store import Features, Shard, concatenate, iterate_features
 from lraee.models.tower import ClassEmbeddings
 
+_AT_ONCE = 1_024
+"""Images that pass through all heads together, each as wide as the network."""
 PENALTIES = tuple(np.logspace(-1, 5, 7))
 """Ridge penalties to choose from, for standardised inputs."""
 
@@ -85,12 +87,16 @@ class Scorer:
     probes: Probes
     classes: ClassEmbeddings
 
-    @torch.inference_mode()
     def score(self, features: Features) -> pd.DataFrame:
         """Score images at every head and at the model's own: part of a long score table.
 
         Certainty, SAV and energy of the model's own answer are NaN.
         """
+        starts = range(0, len(features.samples), _AT_ONCE)
+        return pd.concat([self._score(features.at(slice(start, start + _AT_ONCE))) for start in starts])
+
+    @torch.inference_mode()
+    def _score(self, features: Features) -> pd.DataFrame:
         inputs = head_inputs(features, self.heads.keys)
         embeddings, certainty = self.heads.embed(inputs), self.probes.certainty(inputs).numpy()
         parts = []

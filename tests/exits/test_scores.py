@@ -137,6 +137,16 @@ def test_some_rows_are_scored_as_among_all(features, scorer, frame):
         pd.testing.assert_series_equal(merged[name], merged[f"{name}_all"], check_names=False, rtol=1e-4, atol=1e-5)
 
 
+def test_many_images_are_scored_a_few_at_a_time(features, scorer, frame, monkeypatch):
+    monkeypatch.setattr("lraee.exits.scores._AT_ONCE", 25)
+    few = scorer.score(features)
+    assert len(few) == len(frame)
+    for key in KEYS:
+        own, whole = block_of(few, key), block_of(frame, key)
+        assert own["sample"].tolist() == whole["sample"].tolist()
+        assert own["confidence"].to_numpy() == pytest.approx(whole["confidence"].to_numpy(), abs=1e-5)
+
+
 @pytest.fixture
 def score_with(features, heads, scorer):
     """Score all images with other class embeddings."""
