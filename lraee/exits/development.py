@@ -22,7 +22,7 @@ from lraee.features.store import (
     row_groups,
 )
 
-PART_BYTES = 400_000_000
+PART_BYTES = 200_000_000
 """About how much of [CLS] and patch means is held at a time."""
 
 
@@ -63,7 +63,10 @@ class Development:
         width = read_row_group(units[0].own, 0, layers[:1]).cls.shape[-1]
         most = PART_BYTES // (len(layers) * width * 2 * np.dtype(np.float16).itemsize)
         # A pool that fits into one part is read once and stays: every pass asks for the same units in the same order.
-        for some in _cut(units, most):
+        runs = list(_cut(units, most))
+        for some in runs:
+            if len(runs) > 1:
+                _read.cache_clear()  # the part of before goes before the next one comes
             yield _read(tuple(sorted(some, key=lambda unit: unit.first)), tuple(layers))
 
 

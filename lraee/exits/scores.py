@@ -16,7 +16,7 @@ from lraee.exits.variants import Variant, deal_again
 from lraee.features.store import Features, Shard, concatenate, iterate_features
 from lraee.models.tower import ClassEmbeddings
 
-_AT_ONCE = 1_024
+_AT_ONCE = 512
 """Images that pass through all heads together, each as wide as the network."""
 PENALTIES = tuple(np.logspace(-1, 5, 7))
 """Ridge penalties to choose from, for standardised inputs."""
@@ -93,7 +93,8 @@ class Scorer:
         Certainty, SAV and energy of the model's own answer are NaN.
         """
         starts = range(0, len(features.samples), _AT_ONCE)
-        return pd.concat([self._score(features.at(slice(start, start + _AT_ONCE))) for start in starts])
+        chunks = (features.at(slice(start, start + _AT_ONCE)) for start in starts)
+        return score_table([score_table([self._score(chunk)]) for chunk in chunks])
 
     @torch.inference_mode()
     def _score(self, features: Features) -> pd.DataFrame:
