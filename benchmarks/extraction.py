@@ -186,11 +186,11 @@ def cpu_line() -> str:
     """The CPU's vendor, torch's instruction set, and the flags that matter to its kernels."""
     import torch
 
+    from lraee.cpu import cpu_info
     from lraee.models.packed import cpu_vendor
 
-    info = Path("/proc/cpuinfo")
-    words = set(info.read_text(encoding="utf-8").split()) if info.is_file() else set()
-    present = " ".join(flag for flag in _FLAGS if flag in words) or "none of " + " ".join(_FLAGS)
+    flags = {flag for core in cpu_info("flags") for flag in core.split()}
+    present = " ".join(flag for flag in _FLAGS if flag in flags) or "none of " + " ".join(_FLAGS)
     return f"CPU: {cpu_vendor()}, torch {torch.__version__} with {torch.backends.cpu.get_cpu_capability()}; {present}"
 
 

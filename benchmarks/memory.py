@@ -100,8 +100,7 @@ def _plan(config: Any) -> Any:
 def fit(folder: Path, images: int) -> None:
     """Train the heads of every variant on some of the images, reading all."""
     from lraee.exits.checkpoint import Checkpoint
-    from lraee.exits.heads import fit_variant, stacked
-    from lraee.tensors import write_tensors
+    from lraee.exits.heads import fit_variant, stacked, write_heads
 
     config, pool, fitted = _config(images), _pool(folder, images), []
     settings, checkpoint = config.exits.heads, Checkpoint(folder / "running.safetensors")
@@ -109,22 +108,18 @@ def fit(folder: Path, images: int) -> None:
         if variant.fitted:
             some, keys = variant.model_copy(update={"images": images // 20}), _plan(config).keys(settings, variant.name)
             fitted.append(fit_variant(some, keys, pool, _classes(), settings, config.seed, checkpoint))
-    heads = stacked(fitted)
-    write_tensors(folder / "heads.safetensors", heads.parameters, {"keys": heads.keys})
+    write_heads(folder / "heads.safetensors", stacked(fitted))
 
 
 def score(folder: Path, images: int) -> None:
     """Score every exit of every variant on gate, select and test."""
-    from lraee.exits.head_plan import HeadKey
-    from lraee.exits.heads import Heads
+    from lraee.exits.heads import read_heads
     from lraee.exits.scores import score_table, score_variant
     from lraee.exits.variants import BASE
     from lraee.io import write_table
-    from lraee.tensors import read_tensors
 
     config, pool = _config(images), _pool(folder, images)
-    parameters, metadata = read_tensors(folder / "heads.safetensors")
-    heads, tables = Heads([HeadKey(*key) for key in metadata["keys"]], parameters), []
+    heads, tables = read_heads(folder / "heads.safetensors"), []
     for variant in config.exits.variants(images):
         keys = _plan(config).keys(config.exits.heads, variant.name)
         own = heads.only([key if variant.fitted else key._replace(variant=BASE) for key in keys])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from lraee.cpu import cpu_info
 from lraee.metrics.pruning import inr_by_layer, pathological_layers
 from lraee.metrics.statistics import holm
 from lraee.names import FP32
@@ -112,7 +113,5 @@ def _git(root: Path, *arguments: str) -> str:
 
 def _cpu() -> str:
     """Name the processor; its integer instructions matter to whoever repeats a run."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    names = cpu_info("model name")
     return f"{names[0] if names else platform.processor() or platform.machine()} ({len(names) or '?'} logical cores)"

@@ -19,6 +19,7 @@ from lraee.features.store import (
     read_final,
     read_labels,
     read_row_group,
+    read_width,
     row_groups,
 )
 
@@ -47,10 +48,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Development:
-    """The pool. `units` lie in the order of the splits; `images` says where each place comes from."""
+    """The pool. `units` lie in the order of the splits; `images` says where each place comes from; features are `width`
+    wide.
+    """
 
     units: tuple[Unit, ...]
     images: Images
+    width: int
 
     def parts(self, layers: Sequence[int], order: np.random.Generator | None = None) -> Iterator[Part]:
         """Yield the pool in parts of about PART_BYTES: in its order, or row groups in a random one.
@@ -60,8 +64,7 @@ class Development:
         units = list(self.units)
         if order is not None:
             units = [units[index] for index in order.permutation(len(units))]
-        width = read_row_group(units[0].own, 0, layers[:1]).cls.shape[-1]
-        most = PART_BYTES // (len(layers) * width * 2 * np.dtype(np.float16).itemsize)
+        most = PART_BYTES // (len(layers) * self.width * 2 * np.dtype(np.float16).itemsize)
         # A pool that fits into one part is read once and stays: every pass asks for the same units in the same order.
         runs = list(_cut(units, most))
         for some in runs:
@@ -114,4 +117,5 @@ def open_development(
             labels.append(read_labels(mine))
             splits += [split] * sum(sizes)
     source = np.array([sources[split] for split in splits])
-    return Development(tuple(units), Images(source, np.array(splits), np.concatenate(labels)))
+    pooled = Images(source, np.array(splits), np.concatenate(labels))
+    return Development(tuple(units), pooled, read_width(units[0].own))

@@ -8,6 +8,7 @@ as one batched product: they share no parameter and Adam works element by elemen
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from lraee.exits.settings import HeadSettings, Supervision
 from lraee.exits.variants import Variant, deal_again
 from lraee.features.store import Features
 from lraee.models.tower import ClassEmbeddings
+from lraee.tensors import read_tensors, write_tensors
 
 OBJECTIVES: dict[Supervision, tuple[float, float]] = {
     "distilled": (1.0, 1.0),
@@ -51,6 +53,17 @@ class Heads:
         places = torch.tensor([self.keys.index(key) for key in keys])
         picked = {name: p.index_select(1 if name == "norm" else 0, places) for name, p in self.parameters.items()}
         return Heads(list(keys), picked)
+
+
+def write_heads(path: str | Path, heads: Heads) -> None:
+    """Write heads with their keys."""
+    write_tensors(path, heads.parameters, {"keys": heads.keys})
+
+
+def read_heads(path: str | Path) -> Heads:
+    """Read what write_heads wrote; UnreadableFileError where the file is damaged."""
+    parameters, metadata = read_tensors(path)
+    return Heads([HeadKey(*key) for key in metadata["keys"]], parameters)
 
 
 def stacked(parts: Sequence[Heads]) -> Heads:
@@ -101,13 +114,14 @@ def fit_variant(
     def parts(epoch: int) -> Iterator[Part]:
         return pool.parts(layers, np.random.default_rng((seed, epoch, 1)))
 
-    return fit_heads(parts, chosen, keys, classes, settings, seed, checkpoint)
+    return fit_heads(parts, chosen, keys, pool.width, classes, settings, seed, checkpoint)
 
 
 def fit_heads(
     parts: Callable[[int], Iterable[Part]],
     chosen: NDArray[np.bool_],
     keys: list[HeadKey],
+    width: int,
     classes: ClassEmbeddings,
     settings: HeadSettings,
     seed: int,
@@ -115,11 +129,10 @@ def fit_heads(
 ) -> Heads:
     """Train heads on the images of the pool that are `chosen` (one entry a place).
 
-    `parts` yields the pool's parts for an epoch; images are shuffled within a part. Targets are the FP32 model's final
-    embeddings.
+    `parts` yields the pool's parts, of features `width` wide, for an epoch; images are shuffled within a part. Targets
+    are the FP32 model's final embeddings.
     """
-    first = next(iter(parts(0)))
-    heads = initial_heads(keys, first.features.cls.shape[-1], first.targets.shape[1], seed)
+    heads = initial_heads(keys, width, classes.rows.shape[1], seed)
     for parameter in heads.parameters.values():
         parameter.requires_grad_(True)
     optimiser = torch.optim.Adam(heads.parameters.values(), lr=settings.learning_rate, fused=True)

@@ -157,6 +157,13 @@ def read_labels(shard: Shard) -> NDArray[np.int64]:
         return file.read(columns=["label"])["label"].to_numpy()
 
 
+def read_width(shard: Shard) -> int:
+    """Return the width of a shard's hidden states; raises as read_row_group."""
+    with open_parquet(shard.path) as file:
+        _check(shard.path, file, shard.identity)
+        return int(file.schema_arrow.field("cls_1").type.list_size)
+
+
 def read_row_group(shard: Shard, group: int, layers: Sequence[int]) -> Features:
     """Read one row group; UnreadableFileError where the file is damaged or of another configuration."""
     columns = ["sample", "label", "final"]

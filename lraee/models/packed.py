@@ -5,14 +5,13 @@ two take the same time. Which one runs follows from the CPU alone, never from ti
 chance.
 """
 
-import copy
 import platform
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from lraee.models.tower import Tower
+from lraee.cpu import cpu_info
+from lraee.models.tower import Tower, sharing_copy
 
 
 class PackedLinear(nn.Module):
@@ -29,9 +28,7 @@ class PackedLinear(nn.Module):
 
 def cpu_vendor() -> str:
     """The CPU's vendor as Linux names it ("AuthenticAMD", "GenuineIntel"); the machine's architecture elsewhere."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    vendors = [line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")]
+    vendors = cpu_info("vendor_id")
     return vendors[0] if vendors else platform.machine()
 
 
@@ -46,11 +43,10 @@ def packed(tower: Tower) -> Tower:
 
     The last step before a tower runs: what follows finds no weights to quantize. Whatever is not packed is shared.
     """
-    if not onednn_is_faster() or next(tower.parameters()).device.type != "cpu":
+    if not onednn_is_faster() or tower.device.type != "cpu":
         return tower
-    result = copy.deepcopy(tower, {id(parameter): parameter for parameter in tower.parameters()})
+    result = sharing_copy(tower)
     for name, module in list(result.named_modules()):
         if isinstance(module, nn.Linear) and module.weight.dtype == torch.float32:
-            parent, _, attribute = name.rpartition(".")
-            setattr(result.get_submodule(parent), attribute, PackedLinear(module))
+            result.set_submodule(name, PackedLinear(module))
     return result.eval()

@@ -4,6 +4,7 @@ Both open_clip's and timm's transformers are rebuilt in this one form, so that q
 (open_clip keeps QKV in a bare Parameter that tools walking `nn.Linear` miss) and features are taken at one place.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -111,6 +112,11 @@ class ClassEmbeddings:
         if self.cosine:
             return 1.0 - (self.place(embeddings) * self.place(targets)).sum(-1)
         return (embeddings - targets).square().sum(-1) / targets.square().sum(-1).mean()
+
+
+def sharing_copy(tower: Tower) -> Tower:
+    """Copy a tower's modules, to replace some of them; the parameters stay those of `tower`."""
+    return copy.deepcopy(tower, {id(parameter): parameter for parameter in tower.parameters()})
 
 
 def linears(tower: Tower) -> Iterator[tuple[str, Role, nn.Linear]]:

@@ -32,7 +32,7 @@ class Bfloat16Tower(Tower):
 def in_bfloat16(tower: Tower) -> Bfloat16Tower:
     """Return a copy of an FP32 tower in bfloat16."""
     copied = copy.deepcopy(tower).to(torch.bfloat16)
-    if not multiplies_bfloat16(next(tower.parameters()).device):
+    if not multiplies_bfloat16(tower.device):
         multiply_in_float32(copied)
     stem = nn.Sequential(_To(torch.bfloat16), copied.stem)
     head = nn.Sequential(_To(torch.bfloat16), copied.head, _To(torch.float32))
@@ -52,6 +52,4 @@ def multiply_in_float32(tower: nn.Module) -> None:
     """
     for name, module in list(tower.named_modules()):
         if isinstance(module, nn.Linear | nn.Conv2d):
-            parent, _, attribute = name.rpartition(".")
-            wide = nn.Sequential(_To(torch.float32), module.float(), _To(torch.bfloat16))
-            setattr(tower.get_submodule(parent), attribute, wide)
+            tower.set_submodule(name, nn.Sequential(_To(torch.float32), module.float(), _To(torch.bfloat16)))

@@ -1,11 +1,9 @@
 """Quantized Linears, and their fitting into a tower."""
 
-import copy
-
 from torch import Tensor, nn
 
 from lraee.metrics.compute import linear_macs, tower_macs
-from lraee.models.tower import Tower, linears
+from lraee.models.tower import Tower, linears, sharing_copy
 from lraee.quantize.grids import affine_parameters, quantize_affine, quantize_weight
 from lraee.quantize.kernels import exact_product
 from lraee.quantize.linear_scheme import LinearScheme
@@ -56,12 +54,11 @@ def quantized(tower: Tower, scheme: LinearScheme, state: QuantizerState) -> Towe
 
     Raises KeyError where the state lacks a scale that the scheme needs.
     """
-    result = copy.deepcopy(tower, {id(parameter): parameter for parameter in tower.parameters()})
+    result = sharing_copy(tower)
     for name, role, linear in list(linears(result)):
         recipe = scheme.recipe(role)
         if recipe is not None:
-            block, attribute = name.rsplit(".", 1)
-            setattr(result.get_submodule(block), attribute, QuantizedLinear(linear, recipe, state, name))
+            result.set_submodule(name, QuantizedLinear(linear, recipe, state, name))
     return result.eval()
 
 

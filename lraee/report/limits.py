@@ -10,8 +10,8 @@ from lraee.report.wording import RANDOM_WEIGHTS, count
 
 def _splits(tables: ReportTables) -> str:
     """How the images were divided."""
-    sizes = tables.provenance.get("n_by_split")
-    given = f" ({', '.join(f'{name} {count(n)}' for name, n in sizes.items())})" if isinstance(sizes, dict) else ""
+    sizes = tables.images_by_split
+    given = f" ({', '.join(f'{name} {count(n)}' for name, n in sizes.items())})" if sizes else ""
     return (
         f"Disjoint splits were used{given}: quantizer calibration, head fitting, gate fitting and threshold selection "
         "each had their own images, and the test images served only for the numbers shown. Points called "

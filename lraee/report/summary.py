@@ -176,7 +176,7 @@ class QuantizerEntry(_Entry):
 
 
 class Images(_Entry):
-    """How many images of the splits fit to test gave no picture, and how many had to be converted to RGB."""
+    """How many images gave no picture, and how many had to be converted to RGB."""
 
     skipped: int
     converted: int

@@ -220,6 +220,12 @@ class ReportTables:
         rows = points[(points["quantizer"] == quantizer) & (points["precision"] == precision) & points["headline"]]
         return None if rows.empty else rows.iloc[0]
 
+    @property
+    def images_by_split(self) -> dict[str, int]:
+        """Images dealt to each split; empty where that was not recorded."""
+        sizes = self.provenance.get("n_by_split")
+        return dict(sizes) if isinstance(sizes, dict) else {}
+
     def remarked(self, outcome: Outcome) -> int:
         """Images with at least one remark of an outcome."""
         rows = self.remarks[self.remarks["outcome"] == outcome]

@@ -37,10 +37,10 @@ def random_features(seed=0):
     )  # fmt: skip
 
 
-def fit(features, targets, rows, *rest, **more):
+def fit(features, targets, rows, keys, *rest, **more):
     """Train on some rows of a pool that is one part."""
     part = Part(np.arange(len(targets)), features, targets)
-    return fit_heads(lambda epoch: [part], np.isin(part.places, rows), *rest, **more)
+    return fit_heads(lambda epoch: [part], np.isin(part.places, rows), keys, WIDTH, *rest, **more)
 
 
 def random_targets(seed=1):
@@ -300,7 +300,7 @@ def test_every_chosen_image_is_seen_once_an_epoch_in_whatever_parts_it_comes(mon
         "lraee.exits.heads.head_inputs", lambda some, keys: seen.extend(some.samples) or head_inputs(some, keys)
     )
     parts = in_parts(random_features(), random_targets(), [20, 21, 60])
-    fit_heads(lambda epoch: parts, np.isin(np.arange(N), ROWS), KEYS, classes_of(cosine=True), SETTINGS, seed=0)
+    fit_heads(lambda epoch: parts, np.isin(np.arange(N), ROWS), KEYS, WIDTH, classes_of(cosine=True), SETTINGS, seed=0)
     assert len(seen) == SETTINGS.epochs * len(ROWS)
     for epoch in np.split(np.array(seen), SETTINGS.epochs):
         assert sorted(epoch) == ROWS.tolist()
@@ -314,7 +314,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("steps", [1, 3, 7])
 def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch, steps):
     parts, taken = in_parts(random_features(), random_targets(), [40]), torch.optim.Adam.step
-    arguments = lambda epoch: parts, np.isin(np.arange(N), ROWS), KEYS, classes_of(cosine=True), SETTINGS
+    arguments = lambda epoch: parts, np.isin(np.arange(N), ROWS), KEYS, WIDTH, classes_of(cosine=True), SETTINGS
     done = []
 
     def step(self):
@@ -338,6 +338,6 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch
 
 def test_a_checkpoint_is_kept_only_every_few_minutes(tmp_path):
     parts = in_parts(random_features(), random_targets(), [])
-    arguments = lambda epoch: parts, np.ones(N, bool), KEYS, classes_of(cosine=True), SETTINGS
+    arguments = lambda epoch: parts, np.ones(N, bool), KEYS, WIDTH, classes_of(cosine=True), SETTINGS
     fit_heads(*arguments, seed=2, checkpoint=Checkpoint(tmp_path / "state"))
     assert not (tmp_path / "state").exists()

@@ -63,6 +63,11 @@ wildcard_constraints:
     split="|".join(SPLITS),
 
 
+def memory(wildcards, attempt):
+    """MiB that a job asks for: what a batch of ViT-B takes, and more after each failure."""
+    return 3000 * attempt
+
+
 def code(script, *modules):
     """Hash of the script and of all project modules that it reaches: a change there re-runs the rule."""
     return code_hash(
@@ -149,10 +154,10 @@ def identities(precision, split):
     return [identity(precision, split, shard) for shard in shards(split)]
 
 
-def features(precision, split):
-    """A split's feature files."""
-    folder = f"{RESULTS}/features/{precision}/{split}"
-    return [f"{folder}/{shard}.parquet" for shard in shards(split)]
+def features(precision, *splits):
+    """The feature files of one split or several."""
+    folder = f"{RESULTS}/features/{precision}"
+    return [f"{folder}/{split}/{n}.parquet" for split in splits for n in shards(split)]
 
 
 def quantizer_state(precision):

@@ -40,7 +40,7 @@ rule class_embeddings:
         "../../envs/network.yaml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: 3000 * attempt,
+        mem_mb=memory,
     params:
         model=plain(CONFIG.model),
         sources=SOURCES,

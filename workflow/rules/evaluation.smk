@@ -36,7 +36,7 @@ rule evaluate:
         "../../envs/analysis.yaml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: 3000 * attempt,
+        mem_mb=memory,
     params:
         seed=CONFIG.seed,
         code=code("evaluate.py", *policy_modules()),

@@ -4,8 +4,8 @@
 # A seed deals the development images to their splits anew, so that all of them are read.
 rule fit_heads:
     input:
-        development=lambda w: [f for s in DEVELOPMENT for f in features(w.precision, s)],
-        targets=[f for s in DEVELOPMENT for f in features(FP32, s)],
+        development=lambda w: features(w.precision, *DEVELOPMENT),
+        targets=features(FP32, *DEVELOPMENT),
         classes=f"{RESULTS}/classes.safetensors",
     output:
         f"{RESULTS}/heads/{{precision}}.safetensors",
@@ -17,7 +17,7 @@ rule fit_heads:
         "../../envs/network.yaml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: 3000 * attempt,
+        mem_mb=memory,
     params:
         heads=plain(CONFIG.exits.heads),
         plan=HEAD_PLAN,
@@ -34,8 +34,8 @@ rule fit_heads:
 
 rule score_exits:
     input:
-        development=lambda w: [f for s in DEVELOPMENT for f in features(w.precision, s)],
-        targets=[f for s in DEVELOPMENT for f in features(FP32, s)],
+        development=lambda w: features(w.precision, *DEVELOPMENT),
+        targets=features(FP32, *DEVELOPMENT),
         test=lambda w: features(w.precision, "test"),
         heads=f"{RESULTS}/heads/{{precision}}.safetensors",
         classes=f"{RESULTS}/classes.safetensors",
@@ -50,7 +50,7 @@ rule score_exits:
         "../../envs/network.yaml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: 3000 * attempt,
+        mem_mb=memory,
     params:
         heads=plain(CONFIG.exits.heads),
         plan=HEAD_PLAN,
@@ -83,7 +83,7 @@ rule fit_policies:
         "../../envs/analysis.yaml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: 3000 * attempt,
+        mem_mb=memory,
     params:
         exits=plain(CONFIG.exits),
         depth=CONFIG.model.depth,

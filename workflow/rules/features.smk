@@ -17,7 +17,7 @@ rule calibrate_quantizer:
         "../../envs/network.yaml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: 3000 * attempt,
+        mem_mb=memory,
         gpu=GPUS,
     params:
         scheme=lambda w: scheme_of(w.quantizer),
@@ -51,7 +51,7 @@ rule extract_features:
         "../../envs/network.yaml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: 3000 * attempt,
+        mem_mb=memory,
         gpu=GPUS,
     params:
         scheme=lambda w: scheme_of(w.precision),

@@ -14,7 +14,7 @@ rule describe_model:
         "../../envs/network.yaml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: 3000 * attempt,
+        mem_mb=memory,
     params:
         model=plain(CONFIG.model),
         device=CONFIG.device,

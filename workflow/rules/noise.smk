@@ -17,7 +17,7 @@ rule noise_profile:
         "../../envs/network.yaml"
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: 3000 * attempt,
+        mem_mb=memory,
         gpu=GPUS,
     params:
         scheme=lambda w: scheme_of(w.quantizer),

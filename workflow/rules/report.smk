@@ -15,7 +15,7 @@ rule collect_tables:
             f"{RESULTS}/quantizers/{{quantizer}}.safetensors",
             quantizer=CONFIG.quantizers,
         ),
-        features=[f for s in EXTRACTED for f in features(FP32, s)],
+        features=features(FP32, *EXTRACTED),
         model=f"{RESULTS}/model.json",
         classes=f"{RESULTS}/classes.safetensors",
     output:

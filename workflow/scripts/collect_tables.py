@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pandas as pd
+from _features import shards_by_split
 from _job import logged
 
 import lraee
 from lraee.evaluation.collect import corrected, noise_table, provenance, quantizer_table
 from lraee.evaluation.contrasts import control_rows
-from lraee.features.store import Shard, read_remarks, remark_table
+from lraee.features.store import read_remarks, remark_table
 from lraee.io import read_header, read_json, read_table, write_json, write_table
 from lraee.models.families import FAMILIES
 from lraee.registry import parse
@@ -26,11 +27,8 @@ with logged(snakemake):
     tables["controls"] = control_rows(answers, tables["quantizers"], p.seed)
     profiles = [read_table(path) for path in snakemake.input.noise]
     tables["noise"] = noise_table(profiles, p.candidates, p.kappa)
-    remaining = iter(snakemake.input.features)
-    remarks = [
-        read_remarks([Shard(next(remaining), identity) for identity in identities]).assign(split=split)
-        for split, identities in p.identities.items()
-    ]
+    shards = shards_by_split(snakemake.input.features, p.identities)
+    remarks = [read_remarks(files).assign(split=split) for split, files in shards.items()]
     # Quantizers that need no calibration have read no image of `quant`.
     quant = pd.concat([remark_table(header["remarks"]) for header in headers.values()]).drop_duplicates()
     tables["remarks"] = pd.concat([quant.assign(split="quant"), *remarks], ignore_index=True)

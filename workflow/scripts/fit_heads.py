@@ -4,16 +4,15 @@ import shutil
 from pathlib import Path
 
 from _classes import read_classes
-from _development import read_development
+from _features import read_development
 from _job import logged, use_threads
 
 from lraee.config import fingerprint
 from lraee.exits.checkpoint import Checkpoint
-from lraee.exits.head_plan import HeadKey, HeadPlan
-from lraee.exits.heads import Heads, fit_variant, stacked
+from lraee.exits.head_plan import HeadPlan
+from lraee.exits.heads import fit_variant, read_heads, stacked, write_heads
 from lraee.exits.settings import HeadSettings
 from lraee.exits.variants import Variant
-from lraee.tensors import read_tensors, write_tensors
 
 with logged(snakemake):
     use_threads(snakemake)
@@ -27,14 +26,13 @@ with logged(snakemake):
     def fitted(variant):
         kept = folder / f"{variant.name}.safetensors"
         if kept.exists():
-            parameters, metadata = read_tensors(kept)
-            return Heads([HeadKey(*key) for key in metadata["keys"]], parameters)
+            return read_heads(kept)
         keys = plan.keys(settings, variant.name)
         running = Checkpoint(folder / f"{variant.name}.running.safetensors")
         heads = fit_variant(variant, keys, pool, classes, settings, p.seed, running)
-        write_tensors(kept, heads.parameters, {"keys": heads.keys})
+        write_heads(kept, heads)
         return heads
 
     heads = stacked([fitted(v) for v in map(Variant.model_validate, p.variants) if v.fitted])
-    write_tensors(snakemake.output[0], heads.parameters, {"keys": heads.keys})
+    write_heads(snakemake.output[0], heads)
     shutil.rmtree(p.checkpoints, ignore_errors=True)

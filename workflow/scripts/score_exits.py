@@ -1,26 +1,24 @@
 """Score every exit of every variant on the gate, select and test splits."""
 
 from _classes import read_classes
-from _development import read_development
+from _features import read_development, shards_by_split
 from _job import logged, use_threads
 from tqdm import tqdm
 
-from lraee.exits.head_plan import HeadKey, HeadPlan
-from lraee.exits.heads import Heads
+from lraee.exits.head_plan import HeadPlan
+from lraee.exits.heads import read_heads
 from lraee.exits.scores import score_table, score_variant
 from lraee.exits.settings import HeadSettings
 from lraee.exits.variants import BASE, Variant
-from lraee.features.store import Shard
 from lraee.io import write_table
-from lraee.tensors import read_tensors, write_tensors
+from lraee.tensors import write_tensors
 
 with logged(snakemake):
     use_threads(snakemake)
     p, outputs = snakemake.params, snakemake.output
     pool, (classes, _, _) = read_development(snakemake), read_classes(snakemake.input.classes)
-    test = [Shard(*pair) for pair in zip(snakemake.input.test, p.test_identities, strict=True)]
-    parameters, metadata = read_tensors(snakemake.input.heads)
-    heads = Heads([HeadKey(*key) for key in metadata["keys"]], parameters)
+    test = shards_by_split(snakemake.input.test, {"test": p.test_identities})["test"]
+    heads = read_heads(snakemake.input.heads)
     settings, plan = HeadSettings.model_validate(p.heads), HeadPlan.model_validate(p.plan)
     scores, base = {"gate": [], "select": [], "test": []}, None
     for variant in tqdm([Variant.model_validate(v) for v in p.variants], desc="variants", unit="variant"):

@@ -14,12 +14,6 @@ from lraee.report.wording import count
 _OUTCOMES = {"skipped": "left out", "converted": "converted"}
 
 
-def _sizes(tables: ReportTables) -> dict[str, int]:
-    """Images dealt to each split; empty where that was not recorded."""
-    sizes = tables.provenance.get("n_by_split")
-    return dict(sizes) if isinstance(sizes, dict) else {}
-
-
 def _worded(tables: ReportTables) -> pd.DataFrame:
     """The remarks with what was done in words, those left out first."""
     rows = tables.remarks.sort_values("outcome", ascending=False, kind="stable")
@@ -28,7 +22,7 @@ def _worded(tables: ReportTables) -> pd.DataFrame:
 
 def causes(tables: ReportTables) -> DataTable:
     """Images by what was done, why, and split; an image with two causes counts in both rows."""
-    rows, sizes = _worded(tables), _sizes(tables)
+    rows, sizes = _worded(tables), tables.images_by_split
     rows = rows.assign(cause=[cause(reason) for reason in rows["reason"]])
     keys = ["outcome", "cause", "split"]
     counted = rows.groupby(keys, sort=False)["sample"].nunique().rename("images").reset_index()
@@ -55,7 +49,7 @@ def sentence(tables: ReportTables) -> str:
     skipped, converted = tables.remarked("skipped"), tables.remarked("converted")
     if not skipped and not converted:
         return "Every image was read as it is: none was left out or converted."
-    dealt = sum(_sizes(tables).values())
+    dealt = sum(tables.images_by_split.values())
     of = f"Of {count(dealt)} images, " if dealt else ""
     return (
         f"{of}{count(skipped)} gave no picture and {'was' if skipped == 1 else 'were'} left out, "

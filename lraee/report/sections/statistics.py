@@ -149,10 +149,8 @@ def spread(tables: ReportTables) -> DataTable:
 
 def splits(tables: ReportTables) -> DataTable:
     """What every split was used for, and how many images it has."""
-    sizes = tables.provenance.get("n_by_split")
-    known = sizes if isinstance(sizes, dict) else {}
     frame = pd.DataFrame(
-        [{"split": name, "n": n, "use": _SPLIT_USE.get(str(name), "")} for name, n in known.items()],
+        [{"split": name, "n": n, "use": _SPLIT_USE.get(str(name), "")} for name, n in tables.images_by_split.items()],
         columns=["split", "n", "use"],
     )
     columns = [Column("split", "Split"), Column("n", "Images", "count"), Column("use", "Its one use")]
@@ -162,8 +160,8 @@ def splits(tables: ReportTables) -> DataTable:
 def optimism(tables: ReportTables, quantizer: str, precision: str) -> dict[str, Any] | None:
     """Headline accuracy on select minus on test, two independent sets of images, with Newcombe's interval."""
     headline = tables.headline(quantizer, precision)
-    sizes = tables.provenance.get("n_by_split")
-    if headline is None or not isinstance(sizes, dict) or "select" not in sizes:
+    sizes = tables.images_by_split
+    if headline is None or "select" not in sizes:
         return None
     chosen, shown, n = float(headline["select_top1"]), float(headline["top1"]), float(sizes["select"])
     low, high = two_shares(chosen, n, shown, float(headline["n"]))

@@ -1,4 +1,4 @@
-"""What the scripts that fit and score heads share: the development images of a precision."""
+"""What the scripts that read features share: a rule's files with their identities, and the development images."""
 
 from typing import Any
 
@@ -9,10 +9,11 @@ from lraee.features.store import Shard
 def read_development(snakemake: Any) -> Development:
     """Open the rule's development images; its identities are by split, its files in their order."""
     p, files = snakemake.params, snakemake.input
-    own = _by_split(files.development, p.identities)
-    return open_development(own, _by_split(files.targets, p.target_identities), p.sources)
+    own = shards_by_split(files.development, p.identities)
+    return open_development(own, shards_by_split(files.targets, p.target_identities), p.sources)
 
 
-def _by_split(paths: list[str], identities: dict[str, list[str]]) -> dict[str, list[Shard]]:
+def shards_by_split(paths: list[str], identities: dict[str, list[str]]) -> dict[str, list[Shard]]:
+    """Pair files, in the order of the splits, with the identities that they must have."""
     remaining = iter(paths)
     return {split: [Shard(next(remaining), identity) for identity in own] for split, own in identities.items()}
