@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from lraee.metrics.compute import linear_macs, tower_macs
-from lraee.models.tower import Tower, linears, sharing_copy
+from lraee.metrics.compute import BlockBits, coverage_of
+from lraee.models.tower import ROLES, Tower, linears, sharing_copy
 from lraee.quantize.grids import affine_parameters, quantize_affine, quantize_weight
 from lraee.quantize.kernels import exact_product
 from lraee.quantize.linear_scheme import LinearScheme
@@ -64,14 +64,6 @@ def quantized(tower: Tower, scheme: LinearScheme, state: QuantizerState) -> Towe
 
 def coverage(tower: Tower, scheme: LinearScheme) -> Coverage:
     """Measure the scheme's coverage of an FP32 tower; ValueError where it quantizes nothing."""
-    covered = [(linear, recipe) for _, role, linear in linears(tower) if (recipe := scheme.recipe(role))]
-    if not covered:
-        raise ValueError(f"quantization scheme {scheme.description!r} quantizes no Linear")
-    tokens = tower.shape.tokens
-    return Coverage(
-        parameters=sum(linear.weight.numel() for linear, _ in covered) / sum(p.numel() for p in tower.parameters()),
-        macs=sum(linear_macs(tokens, linear.in_features, linear.out_features) for linear, _ in covered)
-        / tower_macs(tower.shape),
-        weight_bits=covered[0][1].weights.bits,
-        activation_bits=covered[0][1].activations.bits,
-    )
+    recipes = {role: recipe for role in ROLES if (recipe := scheme.recipe(role))}
+    bits: BlockBits = {role: (recipe.weights.bits, recipe.activations.bits) for role, recipe in recipes.items()}
+    return coverage_of(tower, [bits] * tower.shape.depth)

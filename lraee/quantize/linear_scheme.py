@@ -29,7 +29,7 @@ class LinearScheme(Scheme):
 
         return quantized(tower, self, state)
 
-    def coverage(self, tower: "Tower") -> Coverage:
+    def coverage(self, tower: "Tower", state: QuantizerState) -> Coverage:
         from lraee.quantize.layers import coverage
 
         return coverage(tower, self)

@@ -186,7 +186,7 @@ def test_coverage_is_what_open_clips_own_model_says(
             weights += [block.attn.in_proj_weight, block.attn.out_proj.weight]
         parameters += sum(weight.numel() for weight in weights)
         macs += sum(17 * weight.numel() for weight in weights)
-    found = scheme.coverage(tower)
+    found = scheme.coverage(tower, {})
     assert found.parameters == pytest.approx(parameters / sum(p.numel() for p in clip.model.visual.parameters()))
     assert found.macs == pytest.approx(macs / _counted(copy.deepcopy(tower), pixels[:1]))
     assert (found.weight_bits, found.activation_bits) == (8, 7)
@@ -198,7 +198,7 @@ def test_coverage_refuses_a_scheme_that_reaches_nothing(tower: Any) -> None:
             return None
 
     with pytest.raises(ValueError, match="quantizes no Linear"):
-        Nothing(scheme="dynamic-int8", reading="mlp_only").coverage(tower)
+        Nothing(scheme="dynamic-int8", reading="mlp_only").coverage(tower, {})
 
 
 @pytest.mark.parametrize("scheme", [ALL, MLP, _uniform(4, "channel", observer="mse")])
