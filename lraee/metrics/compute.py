@@ -5,15 +5,24 @@ the tests check them against that counter on an FP32 tower with plain attention.
 factors (APQ/MAQEE count sum_l MACs_l b_l^2 over the executed blocks); what a quantizer leaves alone counts 32 x 32.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lraee.models.shape import TowerShape
+from lraee.quantize.schemes import Coverage, Part
+
+if TYPE_CHECKING:
+    from lraee.models.tower import Tower
 
 FLOAT_BITS = 32
+
+BlockBits: TypeAlias = Mapping[Part, tuple[int, int]]
+"""Bits of both factors of a block's products, weights before activations; what is missing has 32 x 32."""
 
 
 def linear_macs(rows: int, inputs: int, outputs: int) -> int:
@@ -26,11 +35,18 @@ def stem_macs(shape: TowerShape) -> int:
     return linear_macs(shape.tokens - 1, shape.patch, shape.width)
 
 
-def block_macs(shape: TowerShape) -> int:
-    """MACs of one block: QKV, attention products, output projection, MLP."""
+def part_macs(shape: TowerShape) -> dict[Part, int]:
+    """MACs of each part of one block."""
     t, d = shape.tokens, shape.width
-    attention = linear_macs(t, d, 3 * d) + 2 * t * t * d + linear_macs(t, d, d)
-    return attention + 2 * linear_macs(t, d, shape.hidden)
+    mlp = linear_macs(t, d, shape.hidden)
+    return {
+        "qkv": linear_macs(t, d, 3 * d), "products": 2 * t * t * d, "proj": linear_macs(t, d, d), "fc1": mlp, "fc2": mlp
+    }  # fmt: skip
+
+
+def block_macs(shape: TowerShape) -> int:
+    """MACs of one block."""
+    return sum(part_macs(shape).values())
 
 
 def head_macs(shape: TowerShape) -> int:
@@ -46,6 +62,46 @@ def tower_macs(shape: TowerShape) -> int:
 def head_exit_macs(shape: TowerShape) -> int:
     """MACs of an exit's two-layer head, without the class products."""
     return linear_macs(1, shape.width, shape.width) + linear_macs(1, shape.width, shape.embedding)
+
+
+def block_bops(shape: TowerShape, bits: BlockBits) -> int:
+    """BOPs of one block."""
+    full = (FLOAT_BITS, FLOAT_BITS)
+    return sum(macs * math.prod(bits.get(part, full)) for part, macs in part_macs(shape).items())
+
+
+def coverage_of(tower: "Tower", bits_by_block: Sequence[BlockBits]) -> Coverage:
+    """Measure what quantizing the blocks of an FP32 tower to these bits covers, one entry a block; stem and head not.
+
+    Raises ValueError where no Linear has fewer than 32 x 32 bits, or the entries are not as many as the blocks.
+    """
+    shape, parts, full = tower.shape, part_macs(tower.shape), (FLOAT_BITS, FLOAT_BITS)
+    by_block = [bits for _, bits in zip(tower.blocks, bits_by_block, strict=True)]
+    reached = [(part, *pair) for bits in by_block for part, pair in bits.items() if pair != full]
+    linears = [(parts[part], weights, activations) for part, weights, activations in reached if part != "products"]
+    if not linears:
+        raise ValueError("the quantization scheme quantizes no Linear: name at least one, with fewer than 32 bits")
+    in_linears = sum(macs for macs, _, _ in linears)
+    return Coverage(
+        parameters=in_linears / shape.tokens / sum(parameter.numel() for parameter in tower.parameters()),
+        macs=sum(parts[part] for part, _, _ in reached) / tower_macs(shape),
+        weight_bits=sum(macs * weights for macs, weights, _ in linears) / in_linears,
+        activation_bits=sum(macs * activations for macs, _, activations in linears) / in_linears,
+        stem_bops=float(stem_macs(shape) * FLOAT_BITS**2),
+        block_bops=tuple(float(block_bops(shape, bits)) for bits in by_block),
+        head_bops=float(head_macs(shape) * FLOAT_BITS**2),
+    )
+
+
+def whole_tower(shape: TowerShape, bits: int) -> Coverage:
+    """Coverage of a tower in which all factors of all products have the same bits; at 32 it covers nothing."""
+    share = float(bits < FLOAT_BITS)
+    return Coverage(
+        parameters=share, macs=share, weight_bits=bits, activation_bits=bits,
+        stem_bops=float(stem_macs(shape) * bits**2),
+        block_bops=(float(block_macs(shape) * bits**2),) * shape.depth,
+        head_bops=float(head_macs(shape) * bits**2),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

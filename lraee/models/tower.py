@@ -7,6 +7,7 @@ Both open_clip's and timm's transformers are rebuilt in this one form, so that q
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,18 @@ from lraee.quantize.schemes import Role
 ROLES: tuple[Role, ...] = ("qkv", "proj", "fc1", "fc2")
 
 
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Mix(nn.Module):
+    """Attention's two products, softmax(Q K^T / sqrt(d)) V, of all heads: (B, heads, T, d) each."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(q, k, v)
+
+
 class Block(nn.Module):
-    """One pre-norm transformer block: z + attention(norm1(z)), then + mlp(norm2(.)).
+    """One pre-norm transformer block: z + proj(mix(qkv(norm1(z)))), then + fc2(act(fc1(norm2(.)))).
 
     `scale1` and `scale2` are LayerScale modules, or identities.
     """
@@ -38,15 +49,17 @@ class Block(nn.Module):
         scale2: nn.Module,
     ) -> None:
         super().__init__()
-        self.norm1, self.qkv, self.proj, self.scale1 = norm1, qkv, proj, scale1
+        self.norm1, self.qkv, self.mix, self.proj, self.scale1 = norm1, qkv, Mix(), proj, scale1
         self.norm2, self.fc1, self.act, self.fc2, self.scale2 = norm2, fc1, act, fc2, scale2
         self.heads = heads
 
+    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn what `qkv` yields, (B, T, 3 * width), into Q, K and V by head: (B, heads, T, d)."""
+        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
     def attention(self, x: Tensor) -> Tensor:
-        batch, tokens, width = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
-        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        return self.proj(self.mix(*self.split(self.qkv(x))).transpose(1, 2).flatten(2))
 
     def forward(self, z: Tensor) -> Tensor:
         z = z + self.scale1(self.attention(self.norm1(z)))
@@ -114,19 +127,9 @@ class ClassEmbeddings:
         return (embeddings - targets).square().sum(-1) / targets.square().sum(-1).mean()
 
 
-def sharing_copy(tower: Tower) -> Tower:
-    """Copy a tower's modules, to replace some of them; the parameters stay those of `tower`."""
-    return copy.deepcopy(tower, {id(parameter): parameter for parameter in tower.parameters()})
-
-
-def linears(tower: Tower) -> Iterator[tuple[str, Role, nn.Linear]]:
-    """Yield (name, role, module) of every Linear in the blocks, e.g. ("blocks.0.qkv", "qkv", ...)."""
-    for index, block in enumerate(tower.blocks):
-        for role in ROLES:
-            module = getattr(block, role)
-            if not isinstance(module, nn.Linear):
-                raise TypeError(f"blocks.{index}.{role} is a {type(module).__name__}, not a Linear")
-            yield f"blocks.{index}.{role}", role, module
+def sharing_copy(module: Module) -> Module:
+    """Copy a tower or block, to replace some of its modules; the parameters stay those of the original."""
+    return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
 
 def linear_from(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -1,77 +1,64 @@
-"""Quantized Linears, and their fitting into a tower."""
+"""Quantized Linears and attention products."""
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from lraee.metrics.compute import linear_macs, tower_macs
-from lraee.models.tower import Tower, linears, sharing_copy
-from lraee.quantize.grids import affine_parameters, quantize_affine, quantize_weight
+from lraee.models.tower import Mix
+from lraee.quantize.activation_grids import AffineGrid, Grid
+from lraee.quantize.grids import quantize_affine
 from lraee.quantize.kernels import exact_product
-from lraee.quantize.linear_scheme import LinearScheme
-from lraee.quantize.schemes import Coverage, LinearRecipe, QuantizerState
+from lraee.quantize.trace import Site
 
 
 class QuantizedLinear(nn.Module):
     """A Linear whose weights and inputs are integers and whose product is exact in them, on the Linear's device.
 
-    Inputs are (B, T, in). Dynamic ranges are taken per image, over its tokens and features, so that a result does not
-    depend on what else is in the batch.
+    Inputs are (B, T, in), rounded to a grid with one scale and zero point (or one an image). Weights are codes
+    -2^(bits-1) .. 2^(bits-1)-1 (out, in), int8, times a scale (1,) or (out,).
     """
 
     weight_codes: Tensor
+    weight_scale: Tensor
 
-    def __init__(self, linear: nn.Linear, recipe: LinearRecipe, state: QuantizerState, name: str) -> None:
+    def __init__(self, weight_codes: Tensor, weight_scale: Tensor, bias: Tensor | None, grid: AffineGrid) -> None:
         super().__init__()
-        self.activations = recipe.activations
-        device = linear.weight.device
-        scale = state[f"{name}.weight_scale"].to(device)
-        self.register_buffer("weight_codes", quantize_weight(linear.weight, scale, recipe.weights.bits))
-        self.register_buffer("weight_scale", scale)
-        self.bias = linear.bias
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        if recipe.activations.range == "static":
-            self.register_buffer("input_scale", state[f"{name}.input_scale"].to(device))
-            self.register_buffer("input_zero_point", state[f"{name}.input_zero_point"].to(device))
-        self.product = exact_product(self.weight_codes, recipe.activations.bits)
-
-    def _input_grid(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if self.activations.range == "static":
-            return self.get_buffer("input_scale"), self.get_buffer("input_zero_point")
-        # aminmax over a dimension is ten times slower than these two.
-        low, high = x.amin(dim=(1, 2), keepdim=True), x.amax(dim=(1, 2), keepdim=True)
-        return affine_parameters(low, high, self.activations.bits)
+        self.register_buffer("weight_codes", weight_codes)
+        self.register_buffer("weight_scale", weight_scale)
+        self.bias, self.grid = bias, grid
+        self.out_features, self.in_features = weight_codes.shape
+        self.product = exact_product(weight_codes, grid.bits)
 
     def forward(self, x: Tensor) -> Tensor:
-        scale, zero_point = self._input_grid(x)
-        codes = quantize_affine(x, scale, zero_point, self.activations.bits)
-        product = self.product(codes, zero_point).mul_(scale * self.get_buffer("weight_scale"))
+        scale, zero_point = self.grid.parameters_for(x)
+        codes = quantize_affine(x, scale, zero_point, self.grid.bits)
+        product = self.product(codes, zero_point).mul_(scale * self.weight_scale)
         return product if self.bias is None else product.add_(self.bias)
 
 
-def quantized(tower: Tower, scheme: LinearScheme, state: QuantizerState) -> Tower:
-    """Return a copy of `tower` in which every Linear that the scheme names is quantized with `state`.
+class SimulatedLinear(nn.Module):
+    """A Linear of rounded weights (out, in) and inputs, multiplied in float: for grids that integers cannot follow."""
 
-    Whatever is not quantized is shared with `tower`.
+    weight: Tensor
 
-    Raises KeyError where the state lacks a scale that the scheme needs.
-    """
-    result = sharing_copy(tower)
-    for name, role, linear in list(linears(result)):
-        recipe = scheme.recipe(role)
-        if recipe is not None:
-            result.set_submodule(name, QuantizedLinear(linear, recipe, state, name))
-    return result.eval()
+    def __init__(self, weight: Tensor, bias: Tensor | None, grid: Grid) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.bias, self.grid = bias, grid
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(self.grid(x), self.weight, self.bias)
 
 
-def coverage(tower: Tower, scheme: LinearScheme) -> Coverage:
-    """Measure the scheme's coverage of an FP32 tower; ValueError where it quantizes nothing."""
-    covered = [(linear, recipe) for _, role, linear in linears(tower) if (recipe := scheme.recipe(role))]
-    if not covered:
-        raise ValueError(f"quantization scheme {scheme.description!r} quantizes no Linear")
-    tokens = tower.shape.tokens
-    return Coverage(
-        parameters=sum(linear.weight.numel() for linear, _ in covered) / sum(p.numel() for p in tower.parameters()),
-        macs=sum(linear_macs(tokens, linear.in_features, linear.out_features) for linear, _ in covered)
-        / tower_macs(tower.shape),
-        weight_bits=covered[0][1].weights.bits,
-        activation_bits=covered[0][1].activations.bits,
-    )
+class QuantizedMix(Mix):
+    """Attention's two products with their factors rounded; a site without a grid is left as it is."""
+
+    def __init__(self, grids: Mapping[Site, Grid]) -> None:
+        super().__init__()
+        self.q, self.k, self.softmax, self.v = (grids.get(s, nn.Identity()) for s in ("q", "k", "softmax", "v"))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        logits = self.q(q) @ self.k(k).mT / q.shape[-1] ** 0.5
+        return self.softmax(torch.softmax(logits, dim=-1)) @ self.v(v)

@@ -4,6 +4,7 @@ The counter sees convolutions and matrix products. Excluded on both sides: biase
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,23 +18,34 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lraee.exits.policies import POLICIES
 from lraee.metrics.compute import (
+    FLOAT_BITS,
     Bits,
+    BlockBits,
     Components,
     bit_operations,
+    block_bops,
     block_macs,
     components,
+    coverage_of,
     exit_costs,
     head_exit_macs,
     head_macs,
     linear_macs,
+    part_macs,
     static_costs,
     stem_macs,
     tower_macs,
+    whole_tower,
 )
 from lraee.models.shape import TowerShape
+from lraee.models.tower import ROLES
+from lraee.quantize.schemes import Part
 from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
 
 VIT_B_32 = TowerShape(depth=12, tokens=50, width=768, hidden=3072, patch=3072, embedding=512, projected=True)
+PARTS: tuple[Part, ...] = ("qkv", "products", "proj", "fc1", "fc2")
+pairs = st.tuples(st.integers(2, FLOAT_BITS), st.integers(2, FLOAT_BITS))
+blocks = st.dictionaries(st.sampled_from(PARTS), pairs)
 shapes = st.builds(
     TowerShape,
     depth=st.integers(2, 12),
@@ -59,6 +71,19 @@ def test_every_part_is_what_torch_counts(tower: Any, pixels: torch.Tensor) -> No
     assert block_macs(tower.shape) == _counted(tower.blocks[0], z)
     assert head_macs(tower.shape) == _counted(tower.head, z)
     assert tower_macs(tower.shape) == _counted(tower, pixels[:1])
+
+
+def test_the_parts_of_a_block_are_what_torch_counts(tower: Any, pixels: torch.Tensor) -> None:
+    block, parts = tower.blocks[0], part_macs(tower.shape)
+    normed = torch.zeros(1, tower.shape.tokens, tower.shape.width)
+    for role in ROLES:
+        linear = getattr(block, role)
+        assert parts[role] == _counted(linear, normed[..., :1].expand(-1, -1, linear.in_features))
+    around = _counted(block.qkv, normed) + _counted(block.proj, normed)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        block.attention(normed)
+    assert parts["products"] == counter.get_total_flops() // 2 - around
+    assert sum(parts.values()) == block_macs(tower.shape)
 
 
 @pytest.mark.parametrize("extra", [{"mlp_ratio": 2.0}, {"patch_size": 16}, {"width": 48, "layers": 2}])
@@ -191,8 +216,8 @@ def test_the_covered_share_is_one_of_the_whole_tower(
 
 @pytest.mark.parametrize("reading", ["all_linears", "mlp_only"])
 def test_bit_operations_of_a_quantizer_are_those_of_the_linears_that_it_covers(tower: Any, reading: str) -> None:
-    covers = DynamicInt8(scheme="dynamic-int8", reading=reading).coverage(tower)
-    bits = Bits(covers.weight_bits, covers.activation_bits, covers.macs)
+    covers = DynamicInt8(scheme="dynamic-int8", reading=reading).coverage(tower, {})
+    bits = Bits(8, 7, covers.macs)
     names = ("qkv", "proj", "fc1", "fc2") if reading == "all_linears" else ("fc1", "fc2")
     x = torch.zeros(1, tower.shape.tokens, 1)
     quantized = sum(
@@ -204,6 +229,76 @@ def test_bit_operations_of_a_quantizer_are_those_of_the_linears_that_it_covers(t
     rest = tower.shape.depth * block_macs(tower.shape) - quantized
     expected = quantized * bits.weights * bits.activations + rest * 1024
     assert tower.shape.depth * bops.block == pytest.approx(expected)
+
+
+def small_tower(shape: TowerShape = SMALL, parameters: int = 1000) -> Any:
+    """All that coverage asks of a tower: its sizes, its blocks' number and its parameters'."""
+    return SimpleNamespace(shape=shape, blocks=[None] * shape.depth, parameters=lambda: iter([torch.zeros(parameters)]))
+
+
+# MACs of the parts of SMALL's block: QKV 24, products 16, projection 8, MLP 12 + 12. Weights: 12, none, 4, 6 + 6.
+MIXED: list[BlockBits] = [
+    {"qkv": (4, 8), "products": (8, 8), "fc1": (8, 4)},
+    {"proj": (2, 3), "fc2": (32, 32)},
+    {},
+]
+
+
+def test_the_coverage_of_mixed_bits_by_hand() -> None:
+    found = coverage_of(small_tower(), MIXED)
+    assert found.block_bops == (24 * 32 + 16 * 64 + 12 * 32 + (8 + 12) * 1024, 8 * 6 + 64 * 1024, 72 * 1024)
+    assert (found.stem_bops, found.head_bops) == (8 * 1024, 10 * 1024)
+    assert found.parameters == (12 + 6 + 4) / 1000
+    assert found.macs == (24 + 16 + 12 + 8) / 234  # the products are reached too
+    assert found.weight_bits == (24 * 4 + 12 * 8 + 8 * 2) / 44  # but have no weights
+    assert found.activation_bits == (24 * 8 + 12 * 4 + 8 * 3) / 44
+
+
+def test_coverage_refuses_too_few_or_too_many_blocks_and_bits_that_reach_no_linear() -> None:
+    for number in (2, 4):
+        with pytest.raises(ValueError, match="zip"):
+            coverage_of(small_tower(), [{"qkv": (4, 4)}] * number)
+    for nothing in ({}, {"products": (4, 4)}, {"qkv": (32, 32)}):
+        with pytest.raises(ValueError, match="quantizes no Linear"):
+            coverage_of(small_tower(), [nothing] * 3)  # type: ignore[list-item]
+
+
+@settings(deadline=None, max_examples=40)
+@given(shapes, pairs)
+def test_a_block_with_the_same_bits_everywhere_costs_macs_times_both(shape: TowerShape, pair: tuple[int, int]) -> None:
+    assert block_bops(shape, dict.fromkeys(PARTS, pair)) == block_macs(shape) * pair[0] * pair[1]
+    assert block_bops(shape, {}) == block_macs(shape) * 1024
+
+
+@settings(deadline=None, max_examples=40)
+@given(shapes, blocks)
+def test_a_block_of_mixed_bits_saves_the_sum_of_what_its_parts_save(shape: TowerShape, bits: BlockBits) -> None:
+    each = [block_macs(shape) * 1024 - block_bops(shape, {part: pair}) for part, pair in bits.items()]
+    assert block_bops(shape, bits) == block_macs(shape) * 1024 - sum(each)
+
+
+@settings(deadline=None, max_examples=40)
+@given(shapes, blocks, st.sampled_from(PARTS), st.integers(0, 1))
+def test_one_bit_less_costs_less(shape: TowerShape, bits: BlockBits, part: Part, factor: int) -> None:
+    before = bits.get(part, (FLOAT_BITS, FLOAT_BITS))
+    fewer = (before[0] - (factor == 0), before[1] - (factor == 1))
+    assert block_bops(shape, {**bits, part: fewer}) < block_bops(shape, bits)
+
+
+@settings(deadline=None, max_examples=40)
+@given(shapes, st.integers(2, 8), st.integers(2, 8))
+def test_bits_that_are_the_same_everywhere_are_their_own_mean(shape: TowerShape, weights: int, acts: int) -> None:
+    found = coverage_of(small_tower(shape), [dict.fromkeys(PARTS, (weights, acts))] * shape.depth)
+    assert (found.weight_bits, found.activation_bits) == (weights, acts)
+    assert found.macs == pytest.approx(shape.depth * block_macs(shape) / tower_macs(shape))
+
+
+def test_a_whole_tower_in_32_bits_is_not_quantized_and_in_16_it_is() -> None:
+    full, half = whole_tower(SMALL, 32), whole_tower(SMALL, 16)
+    assert (full.parameters, full.macs, full.weight_bits, full.activation_bits) == (0.0, 0.0, 32, 32)
+    assert (half.parameters, half.macs, half.weight_bits, half.activation_bits) == (1.0, 1.0, 16, 16)
+    assert (full.stem_bops, full.block_bops, full.head_bops) == (8 * 1024, (72 * 1024,) * 3, 10 * 1024)
+    assert (half.stem_bops, half.block_bops, half.head_bops) == (8 * 256, (72 * 256,) * 3, 10 * 256)
 
 
 @settings(deadline=None, max_examples=50)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lraee.quantize.grids import weight_scale
-from lraee.quantize.layers import QuantizedLinear
+from lraee.quantize.linears import quantized_linear
 from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
 
 pytestmark = [
@@ -59,7 +59,7 @@ def test_a_linear_is_torchs_but_for_values_at_a_half(inputs: int, outputs: int, 
     x = torch.randn(1, 20, inputs, generator=generator) + shift
     theirs = _by_torch(nn.Sequential(linear))[0]
     scale = weight_scale(linear.weight, 8, per_channel=False)
-    ours = QuantizedLinear(linear, _scheme("all_linears").recipe("fc1"), {"a.weight_scale": scale}, "a")
+    ours = quantized_linear(linear, "fc1", _scheme("all_linears").recipe("fc1"), {"fc1.weight_scale": scale})
 
     assert theirs.weight().q_scale() == pytest.approx(scale.item(), rel=1e-6)
     assert theirs.weight().q_zero_point() == 0

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lraee.features.extract import extract
+from lraee.metrics.compute import tower_macs
 from lraee.metrics.noise import noise_profile
 from lraee.quantize import bfloat16
 from lraee.quantize.schemes.bfloat16 import Bfloat16
@@ -73,8 +74,10 @@ def test_the_tower_stays_as_it_is(tower: Any, pixels: torch.Tensor) -> None:
 
 
 def test_it_reaches_the_whole_tower_with_16_bits(tower: Any) -> None:
-    covers = SCHEME.coverage(tower)
+    covers = SCHEME.coverage(tower, {})
     assert (covers.parameters, covers.macs, covers.weight_bits, covers.activation_bits) == (1.0, 1.0, 16, 16)
+    bops = covers.stem_bops + sum(covers.block_bops) + covers.head_bops
+    assert (bops, len(covers.block_bops)) == (256 * tower_macs(tower.shape), 4)
 
 
 def test_its_empty_state_survives_a_file(tmp_path: Any) -> None:

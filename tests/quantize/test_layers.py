@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lraee.models.tower import linears
+from lraee.models.tower import ROLES, linear_from
 from lraee.quantize.layers import QuantizedLinear
+from lraee.quantize.linears import quantized_linear
 from lraee.quantize.schemes import SCHEMES, ActivationSpec, LinearRecipe, WeightSpec
 from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
 from lraee.quantize.schemes.uniform import Uniform
@@ -28,10 +29,8 @@ def _uniform(bits: int, granularity: Any = "tensor", **activations: Any) -> Unif
 
 
 def _layer(weight: torch.Tensor, bias: torch.Tensor, recipe: LinearRecipe, **state: torch.Tensor) -> QuantizedLinear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0]).requires_grad_(False)
-    linear.weight.copy_(weight)
-    linear.bias.copy_(bias)
-    return QuantizedLinear(linear, recipe, {f"a.{name}": tensor for name, tensor in state.items()}, "a")
+    linear = linear_from(weight, bias).requires_grad_(False)
+    return quantized_linear(linear, "fc1", recipe, {f"fc1.{name}": tensor for name, tensor in state.items()})
 
 
 def test_a_static_layer_by_hand() -> None:
@@ -135,12 +134,12 @@ def test_qkv_codes_are_the_rounded_weights_of_open_clip(clip: Any, tower: Any) -
 
 def test_a_quantized_tower_is_not_quantized_again(tower: Any) -> None:
     result = MLP.apply(tower, MLP.calibrate(tower, lambda: []))
-    with pytest.raises(TypeError, match=r"blocks\.0\.fc1 is a QuantizedLinear"):
-        list(linears(result))
+    with pytest.raises(TypeError, match="fc1 is a QuantizedLinear"):
+        MLP.apply(result, MLP.calibrate(tower, lambda: []))
 
 
 def test_a_missing_scale_is_named(tower: Any) -> None:
-    with pytest.raises(KeyError, match=r"blocks\.0\.qkv"):
+    with pytest.raises(KeyError, match=r"qkv\.weight_scale"):
         ALL.apply(tower, MLP.calibrate(tower, lambda: []))
 
 
@@ -159,7 +158,7 @@ def test_more_bits_leave_less_noise(tower: Any, pixels: torch.Tensor, granularit
 
 def test_channels_with_their_own_scales_leave_less_noise(tower: Any, pixels: torch.Tensor) -> None:
     with torch.no_grad():
-        for _, _, linear in linears(tower):
+        for linear in (block.get_submodule(role) for block in tower.blocks for role in ROLES):
             linear.weight.mul_(torch.logspace(-1, 0, len(linear.weight))[:, None])
     clean = tower(pixels)
     noise = {}
@@ -186,7 +185,7 @@ def test_coverage_is_what_open_clips_own_model_says(
             weights += [block.attn.in_proj_weight, block.attn.out_proj.weight]
         parameters += sum(weight.numel() for weight in weights)
         macs += sum(17 * weight.numel() for weight in weights)
-    found = scheme.coverage(tower)
+    found = scheme.coverage(tower, {})
     assert found.parameters == pytest.approx(parameters / sum(p.numel() for p in clip.model.visual.parameters()))
     assert found.macs == pytest.approx(macs / _counted(copy.deepcopy(tower), pixels[:1]))
     assert (found.weight_bits, found.activation_bits) == (8, 7)
@@ -198,7 +197,7 @@ def test_coverage_refuses_a_scheme_that_reaches_nothing(tower: Any) -> None:
             return None
 
     with pytest.raises(ValueError, match="quantizes no Linear"):
-        Nothing(scheme="dynamic-int8", reading="mlp_only").coverage(tower)
+        Nothing(scheme="dynamic-int8", reading="mlp_only").coverage(tower, {})
 
 
 @pytest.mark.parametrize("scheme", [ALL, MLP, _uniform(4, "channel", observer="mse")])

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Role = Literal["qkv", "proj", "fc1", "fc2"]
 """A Linear's place in a block: attention input, attention output, first and second MLP layer."""
 
+Part = Literal["qkv", "proj", "fc1", "fc2", "products"]
+"""What multiplies in a block: its Linears, and attention's two products (queries x keys, weights x values)."""
+
 Batches: TypeAlias = "Callable[[], Iterable[Tensor]]"
 """Starts a pass over the calibration set: batches of pixels (B, 3, H, W)."""
 
@@ -59,12 +62,19 @@ class LinearRecipe(Settings):
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a scheme really quantizes: shares of the vision tower's parameters and MACs, and the bits."""
+    """What a scheme really quantizes, and the bit operations (BOPs) of an image that this leaves in the vision tower.
+
+    `parameters` and `macs` are shares of the tower's. The bits are means over the MACs of the quantized Linears.
+    `block_bops` has one entry a block; stem and head are those of the model as it is.
+    """
 
     parameters: float
     macs: float
-    weight_bits: int
-    activation_bits: int
+    weight_bits: float
+    activation_bits: float
+    stem_bops: float
+    block_bops: tuple[float, ...]
+    head_bops: float
 
 
 class Scheme(Settings, ABC):
@@ -84,8 +94,8 @@ class Scheme(Settings, ABC):
         """Return a quantized copy of an FP32 tower; it takes and yields float32, like the tower itself."""
 
     @abstractmethod
-    def coverage(self, tower: "Tower") -> Coverage:
-        """Measure what the scheme reaches in an FP32 tower; ValueError where that is nothing."""
+    def coverage(self, tower: "Tower", state: QuantizerState) -> Coverage:
+        """Measure what the scheme, calibrated to `state`, reaches in an FP32 tower; ValueError if that is nothing."""
 
 
 SCHEMES: Registry[type[Scheme]] = Registry("quantization scheme", __name__)

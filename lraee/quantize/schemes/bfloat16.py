@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from lraee.metrics.compute import whole_tower
 from lraee.quantize.schemes import SCHEMES, Batches, Coverage, QuantizerState, Scheme
 
 if TYPE_CHECKING:
@@ -26,5 +27,5 @@ class Bfloat16(Scheme):
 
         return in_bfloat16(tower)
 
-    def coverage(self, tower: "Tower") -> Coverage:
-        return Coverage(parameters=1.0, macs=1.0, weight_bits=16, activation_bits=16)
+    def coverage(self, tower: "Tower", state: QuantizerState) -> Coverage:
+        return whole_tower(tower.shape, 16)

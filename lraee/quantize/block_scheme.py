@@ -1,0 +1,62 @@
+"""Schemes that quantize the blocks one by one and leave the rest of the tower as it is.
+
+Every name in their state begins with the block that it belongs to, "blocks.<index>.", so that a block can be quantized
+anew by itself: searches change the state of one block, mixed precision takes each block's from another calibration.
+torch is imported only where the work is done: settings are read in every job.
+"""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Self, get_args
+
+from lraee.quantize.schemes import Coverage, Part, QuantizerState, Scheme
+from lraee.settings import Bits
+
+if TYPE_CHECKING:
+    from lraee.models.tower import Block, Tower
+
+
+class BlockScheme(Scheme):
+    """What every block-wise scheme shares: applying it, and what it reaches."""
+
+    @abstractmethod
+    def bits_of(self, part: Part) -> tuple[int, int] | None:
+        """Return the bits of a part's two factors, weights and activations; None where it stays in FP32."""
+
+    @abstractmethod
+    def block(self, block: "Block", state: QuantizerState) -> "Block":
+        """Return a quantized copy of an FP32 block; names in its state are those inside it ("qkv.weight_scale").
+
+        Raises KeyError where the state lacks what the scheme needs.
+        """
+
+    def apply(self, tower: "Tower", state: QuantizerState) -> "Tower":
+        from lraee.quantize.blocks import in_blocks
+
+        return in_blocks(tower, state, self.block)
+
+    def coverage(self, tower: "Tower", state: QuantizerState) -> Coverage:
+        from lraee.metrics.compute import coverage_of
+
+        bits: dict[Part, tuple[int, int]] = {part: own for part in get_args(Part) if (own := self.bits_of(part))}
+        return coverage_of(tower, [bits] * tower.shape.depth)
+
+
+class VariableBits(ABC):
+    """What mixed precision needs of a scheme."""
+
+    @abstractmethod
+    def at_bits(self, bits: int) -> Self:
+        """Return the scheme with weights and activations of so many bits."""
+
+
+class BitsScheme(BlockScheme, VariableBits):
+    """A block-wise scheme of the literature: one number of bits for all weights, one for all activations."""
+
+    weight_bits: Bits = 8
+    activation_bits: Bits = 8
+
+    def bits_of(self, part: Part) -> tuple[int, int] | None:
+        return self.weight_bits, self.activation_bits
+
+    def at_bits(self, bits: int) -> Self:
+        return self.model_copy(update={"weight_bits": bits, "activation_bits": bits})
