@@ -50,6 +50,20 @@ class Config(Settings):
         return quantizers
 
     @model_validator(mode="after")
+    def _check_needs(self) -> "Config":
+        risk = self.exits.risk
+        for name, scheme in self.quantizers.items():
+            for point in scheme.needs():
+                _check_chain([name, point.quantizer], self.quantizers)
+                known = (point.policy in risk.policies, point.threshold_rule in risk.rules, point.risk in risk.levels)
+                if not all(known):
+                    raise ValueError(
+                        f"quantizers.{name}.utilisation names {point.threshold_rule} thresholds of {point.policy} at "
+                        f"{point.risk}, which exits.risk does not list; add them there or name others"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _check_depth(self) -> "Config":
         depth, candidates = self.model.depth, self.exits.candidates
         for layer in candidates:
@@ -68,6 +82,17 @@ class Config(Settings):
                         f"saves at most {most:.3f}"
                     )
         return self
+
+
+def _check_chain(chain: Sequence[str], quantizers: Mapping[str, Scheme]) -> None:
+    """Follow what the last of a chain needs; ValueError where that is unknown, or leads back into the chain."""
+    *before, last = chain
+    if last not in quantizers:
+        raise ValueError(f"quantizers.{before[-1]}.utilisation.quantizer is {last!r}, but there is no such quantizer")
+    if last in before:
+        raise ValueError(f"quantizers.{last}.utilisation leads back to itself: {' needs '.join(chain)}")
+    for point in quantizers[last].needs():
+        _check_chain([*chain, point.quantizer], quantizers)
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:

@@ -7,8 +7,8 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
 Member = TypeVar("Member")
 Parsed = TypeVar("Parsed", bound=BaseModel)
@@ -60,6 +60,40 @@ class Registry(Generic[Member]):
 def parse(registry: Registry[type[Parsed]], key: str, raw: Mapping[str, Any]) -> Parsed:
     """Rebuild the settings that `ChosenFrom` accepted from their plain form, by the member that `raw[key]` names."""
     return registry[raw[key]].model_validate(raw)
+
+
+class Named:
+    """Annotation for a field inside a member of the registry itself: any other member's settings.
+
+    The members are looked up when a value is checked, not when the class is made: then not all may be known yet.
+    """
+
+    def __init__(self, registry: Registry[Any], key: str) -> None:
+        self.registry = registry
+        self.key = key
+
+    def _parse(self, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        if value.get(self.key) not in list(self.registry):
+            known = ", ".join(map(repr, self.registry))
+            raise ValueError(f"{self.key} is {value.get(self.key)!r}, but must be one of {known}")
+        try:
+            return parse(self.registry, self.key, value)
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+            raise ValueError("; ".join(faults)) from None
+
+    def __get_pydantic_core_schema__(self, source: type[BaseModel], handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            self._parse,
+            core_schema.is_instance_schema(source),
+            serialization=core_schema.plain_serializer_function_ser_schema(BaseModel.model_dump, info_arg=False),
+            json_schema_input_schema=core_schema.dict_schema(),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "object", "required": [self.key], "description": f"Any other {self.registry.kind}."}
 
 
 class ChosenFrom:

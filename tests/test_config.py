@@ -48,6 +48,14 @@ def test_every_experiment_of_the_repository_loads(path):
 
 QUANTIZER, EXITS, SPLITS = ("quantizers", "w4a4"), ("exits",), ("data", "splits")
 
+BASE = {"scheme": "uniform", "weights": {"bits": 4}, "activations": {"bits": 4}}
+
+
+def mixed(quantizer, **point):
+    """Mixed precision by the use that exits fitted on another quantizer make of the blocks."""
+    return {"scheme": "apq", "base": BASE, "utilisation": {"quantizer": quantizer, "risk": 0.05, **point}}
+
+
 # path to set, value, and what the message must name: the key, the value, and what is allowed.
 REFUSED = {
     "risk rule where a budget is spent": (
@@ -56,6 +64,19 @@ REFUSED = {
     ),
     "budget rule where a risk is kept": (
         (*EXITS, "risk", "rules"), ["global"], ["exits.risk.rules", "global", "risk-accuracy-gap, risk-disagreement"],
+    ),
+    "bits by the exits of an unknown quantizer": (
+        ("quantizers", "mixed"), mixed("w5"), ["quantizers.mixed.utilisation.quantizer", "'w5'", "no such quantizer"],
+    ),
+    "bits by exits that are not fitted": (
+        ("quantizers", "mixed"), mixed("w4a4", risk=0.03), ["quantizers.mixed.utilisation", "at 0.03", "exits.risk"],
+    ),
+    "bits by their own exits": (
+        ("quantizers", "mixed"), mixed("mixed"), ["quantizers.mixed.utilisation", "mixed needs mixed"],
+    ),
+    "bits of a scheme that has none to choose": (
+        ("quantizers", "mixed"), {"scheme": "apq", "base": {"scheme": "bfloat16"}},
+        ["quantizers.mixed.base", "scheme whose bits can be chosen"],
     ),
     "risk that may always be exceeded": ((*EXITS, "risk", "delta"), 1.0, ["exits.risk.delta is 1.0", "less than 1"]),
     "no seed": ((*EXITS, "seeds"), 0, ["exits.seeds is 0", "1"]),
@@ -170,6 +191,12 @@ def test_a_refusal_names_no_key_that_is_not_in_the_file(path, value, key):
     assert message.startswith(key)
     for part in ("literal[", "tuple[", "list[", "constrained"):
         assert part not in message
+
+
+def test_two_quantizers_do_not_need_each_other():
+    raw = raw_config()
+    raw["quantizers"] |= {"one": mixed("two"), "two": mixed("one")}
+    assert "one needs two needs one" in refusal(raw)
 
 
 def test_a_refused_item_does_not_make_its_list_seem_empty():

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 class BlockScheme(Scheme):
-    """What every block-wise scheme shares: applying it, and what it reaches."""
-
-    @abstractmethod
-    def bits_of(self, part: Part) -> tuple[int, int] | None:
-        """Return the bits of a part's two factors, weights and activations; None where it stays in FP32."""
+    """What every block-wise scheme shares: applying it."""
 
     @abstractmethod
     def block(self, block: "Block", state: QuantizerState) -> "Block":
@@ -34,22 +30,33 @@ class BlockScheme(Scheme):
 
         return in_blocks(tower, state, self.block)
 
+
+class EqualBlocksScheme(BlockScheme):
+    """A block-wise scheme with the same bits in every block."""
+
+    @abstractmethod
+    def bits_of(self, part: Part) -> tuple[int, int] | None:
+        """Return the bits of a part's two factors, weights and activations; None where it stays in FP32."""
+
+    def bits_by_part(self) -> dict[Part, tuple[int, int]]:
+        """Return the bits of every part that is quantized."""
+        return {part: bits for part in get_args(Part) if (bits := self.bits_of(part))}
+
     def coverage(self, tower: "Tower", state: QuantizerState) -> Coverage:
         from lraee.metrics.compute import coverage_of
 
-        bits: dict[Part, tuple[int, int]] = {part: own for part in get_args(Part) if (own := self.bits_of(part))}
-        return coverage_of(tower, [bits] * tower.shape.depth)
+        return coverage_of(tower, [self.bits_by_part()] * tower.shape.depth)
 
 
 class VariableBits(ABC):
     """What mixed precision needs of a scheme."""
 
     @abstractmethod
-    def at_bits(self, bits: int) -> Self:
+    def at_bits(self, bits: int) -> EqualBlocksScheme:
         """Return the scheme with weights and activations of so many bits."""
 
 
-class BitsScheme(BlockScheme, VariableBits):
+class BitsScheme(EqualBlocksScheme, VariableBits):
     """A block-wise scheme of the literature: one number of bits for all weights, one for all activations."""
 
     weight_bits: Bits = 8

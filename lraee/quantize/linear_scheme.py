@@ -6,14 +6,14 @@ torch is imported only where the work is done: settings are read in every job.
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from lraee.quantize.block_scheme import BlockScheme
+from lraee.quantize.block_scheme import EqualBlocksScheme
 from lraee.quantize.schemes import Batches, LinearRecipe, Part, QuantizerState, Role
 
 if TYPE_CHECKING:
     from lraee.models.tower import Block, Tower
 
 
-class LinearScheme(BlockScheme):
+class LinearScheme(EqualBlocksScheme):
     """A scheme that is its recipes: weights on a symmetric grid, inputs on an affine one, products exact."""
 
     @abstractmethod

@@ -74,6 +74,32 @@ def test_another_number_of_bits_plans_that_quantizer_alone(finished, tiny):
     assert finished.planned() == jobs_of("w4a4") | ENDING
 
 
+def mixed(quantizer, base):
+    """A quantizer that needs the exits fitted on another."""
+    point = {"quantizer": quantizer, "policy": "confidence", "threshold_rule": "risk-disagreement", "risk": 0.1}
+    return {"scheme": "apq", "base": base, "utilisation": point}
+
+
+def test_a_quantizer_that_needs_the_exits_of_another_waits_for_them(finished, tiny):
+    quantizers = tiny["quantizers"]
+    quantizers["first"] = mixed("w4a4", quantizers["w4a4"])
+    quantizers["second"] = mixed("first", quantizers["w4a4"])
+    finished.configure(tiny)
+    measured = {"measure_utilisation:w4a4", "measure_utilisation:first"}
+    assert finished.planned() == jobs_of("first") | jobs_of("second") | measured | ENDING
+
+
+@pytest.mark.parametrize("module", ["quantize/schemes/uniform.py", "quantize/schemes/apq.py"])
+def test_a_change_in_what_a_scheme_builds_on_plans_it_again(fresh, tiny, module):
+    tiny["quantizers"] = {"mixed": {"scheme": "apq", "base": tiny["quantizers"]["w4a4"]}}
+    fresh.configure(tiny)
+    state = "results/tiny/quantizers/mixed.safetensors"
+    assert fresh.run(state).returncode == 0
+    assert fresh.planned(state) == set()
+    append(fresh.root / "lraee" / module, "\nCHANGED = 1\n")
+    assert "calibrate_quantizer:mixed" in fresh.planned(state)
+
+
 def test_another_quantizer_plans_that_quantizer_alone(finished, tiny):
     tiny["quantizers"]["mlp"] = {"scheme": "dynamic-int8", "reading": "mlp_only"}
     finished.configure(tiny)

@@ -80,13 +80,14 @@ def scheme_of(precision):
     return None if precision == FP32 else plain(CONFIG.quantizers[precision])
 
 
-def scheme_module(precision):
-    """The module of a quantizer's scheme: a change in one scheme re-runs its own quantizers only."""
-    if precision == FP32:
-        return []
-    return [
-        f"quantize/schemes/{CONFIG.quantizers[precision].scheme.replace('-', '_')}.py"
-    ]
+def scheme_modules(precision):
+    """The modules of a quantizer's scheme and those it builds on: a change in one re-runs its own quantizers only."""
+    names, inner = [], scheme_of(precision)
+    while inner:
+        names.append(inner["scheme"].replace("-", "_"))
+        nested = [v for v in inner.values() if isinstance(v, dict) and "scheme" in v]
+        inner = nested[0] if nested else None
+    return [f"quantize/schemes/{name}.py" for name in names]
 
 
 def source_modules():
@@ -158,6 +159,12 @@ def features(precision, *splits):
     """The feature files of one split or several."""
     folder = f"{RESULTS}/features/{precision}"
     return [f"{folder}/{split}/{n}.parquet" for split in splits for n in shards(split)]
+
+
+def utilisation_needed(quantizer):
+    """What a quantizer must know of the exits fitted on others."""
+    points = CONFIG.quantizers[quantizer].needs()
+    return [f"{RESULTS}/utilisation/{point.quantizer}.parquet" for point in points]
 
 
 def quantizer_state(precision):

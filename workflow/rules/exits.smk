@@ -92,3 +92,25 @@ rule fit_policies:
         code=code("fit_policies.py", *policy_modules(), *rule_modules()),
     script:
         "../scripts/fit_policies.py"
+
+
+# For quantizers that give bits to blocks by their use; thresholds are those of the select split, images those of gate.
+rule measure_utilisation:
+    input:
+        gate=f"{RESULTS}/scores/{{quantizer}}/gate.parquet",
+        policies=f"{RESULTS}/policies/{{quantizer}}.json",
+    output:
+        f"{RESULTS}/utilisation/{{quantizer}}.parquet",
+    log:
+        f"{LOGS}/measure_utilisation/{{quantizer}}.log",
+    benchmark:
+        f"{BENCHMARKS}/measure_utilisation/{{quantizer}}.tsv"
+    conda:
+        "../../envs/analysis.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory,
+    params:
+        code=code("measure_utilisation.py", *policy_modules()),
+    script:
+        "../scripts/measure_utilisation.py"

@@ -5,6 +5,7 @@
 rule calibrate_quantizer:
     input:
         manifest=f"{RESULTS}/manifest/quant.parquet",
+        utilisation=lambda w: utilisation_needed(w.quantizer),
         model=watched(CONFIG.model),
         usable=f"{RESULTS}/model.json",
     output:
@@ -29,7 +30,7 @@ rule calibrate_quantizer:
             "calibrate_quantizer.py",
             model_module(),
             *source_modules(),
-            *scheme_module(w.quantizer),
+            *scheme_modules(w.quantizer),
         ),
     script:
         "../scripts/calibrate_quantizer.py"
@@ -66,7 +67,7 @@ rule extract_features:
             "extract_features.py",
             model_module(),
             *source_modules(),
-            *scheme_module(w.precision),
+            *scheme_modules(w.precision),
         ),
     script:
         "../scripts/extract_features.py"

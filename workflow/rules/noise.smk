@@ -30,7 +30,7 @@ rule noise_profile:
             "noise_profile.py",
             model_module(),
             *source_modules(),
-            *scheme_module(w.quantizer),
+            *scheme_modules(w.quantizer),
         ),
     script:
         "../scripts/noise_profile.py"

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from _job import logged, use_threads
 from _network import load_model, loader_and_rows
 
+from lraee.io import read_table
 from lraee.quantize.schemes import SCHEMES
 from lraee.registry import parse
 from lraee.tensors import write_tensors
@@ -14,6 +15,8 @@ with logged(snakemake):
     model = load_model(snakemake)
     loader, rows = loader_and_rows(model, snakemake)
     scheme = parse(SCHEMES, "scheme", snakemake.params.scheme)
+    tables = map(read_table, snakemake.input.utilisation)
+    scheme = scheme.told({point.quantizer: table for point, table in zip(scheme.needs(), tables, strict=True)})
     remarks = {}  # calibration may read the images more than once
 
     def batches():

@@ -6,16 +6,18 @@ reaches. Most say only which Linear gets which bits, ranges and observer (a `Lin
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from pydantic import Field
 
+from lraee.quantize.operating_point import OperatingPoint
 from lraee.registry import Registry
 from lraee.settings import Bits, Settings
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
     from lraee.models.tower import Tower
@@ -84,6 +86,14 @@ class Scheme(Settings, ABC):
     @abstractmethod
     def description(self) -> str:
         """One line for the report."""
+
+    def needs(self) -> list[OperatingPoint]:
+        """Name the fitted exits of other quantizers that must be known before this one is calibrated."""
+        return []
+
+    def told(self, utilisation: "Mapping[str, pd.DataFrame]") -> Self:
+        """Return the scheme with what it needs: by quantizer, which share of the images executes each block."""
+        return self
 
     @abstractmethod
     def calibrate(self, tower: "Tower", batches: Batches) -> QuantizerState:
