@@ -12,7 +12,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file
 
 METADATA_KEY = "lraee"
 
@@ -88,6 +90,14 @@ def open_parquet(path: str | Path) -> Iterator[pq.ParquetFile]:
     except (FileNotFoundError, PermissionError):
         raise
     except (pa.ArrowInvalid, OSError) as error:
+        raise UnreadableFileError(f"{path} is truncated or damaged ({error}); delete it and run again") from error
+
+
+def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
+    """Read a safetensors file's tensors as arrays, without torch; UnreadableFileError names a damaged file."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
         raise UnreadableFileError(f"{path} is truncated or damaged ({error}); delete it and run again") from error
 
 

@@ -1,6 +1,7 @@
 """Contrasts between arms, seeds and classes: what quantization explains, and how far chance goes."""
 
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from scipy.stats import t
 from lraee.evaluation.bench import Row, TestBench, accuracy, difference, signed, spread
 from lraee.evaluation.fit import Fitted, Static
 from lraee.metrics.statistics import CONFIDENCE, Interval, bootstrap_means, holm, mcnemar_p, paired_mean
+from lraee.names import FP32
 
 _MISSING = Interval(np.nan, np.nan, np.nan)
 
@@ -166,11 +168,7 @@ def control_rows(answers: pd.DataFrame, quantizers: pd.DataFrame, seed: int) -> 
     FP32). Raises ValueError where two models answered different images.
     """
     bits = quantizers.set_index("quantizer")[["weight_bits", "activation_bits"]]
-    by_image = answers.set_index(["sample", "quantizer"])
-    full = by_image["full"].unstack()  # noqa: PD010 -- one value a cell: nothing to aggregate
-    routed = by_image["routed"].unstack().dropna(axis=1, how="all")  # noqa: PD010
-    if full.isna().any(axis=None) or routed.isna().any(axis=None):
-        raise ValueError("the quantizers answered different images of the test split")
+    full, routed = _by_model(answers)
     rows = []
     for quantizer in (name for name in bits.index if name in routed):
         own = routed[quantizer].to_numpy(dtype=bool)
@@ -185,3 +183,47 @@ def control_rows(answers: pd.DataFrame, quantizers: pd.DataFrame, seed: int) -> 
             )  # fmt: skip
     frame = pd.DataFrame(rows)
     return frame.assign(mcnemar_p_holm=holm(frame["mcnemar_p"].to_numpy()))
+
+
+def _by_model(answers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Whether each model is right at full depth and when routed: a row an image, a column a model."""
+    by_image = answers.set_index(["sample", "quantizer"])
+    full = by_image["full"].unstack()  # noqa: PD010 -- one value a cell: nothing to aggregate
+    routed = by_image["routed"].unstack().dropna(axis=1, how="all")  # noqa: PD010
+    if full.isna().any(axis=None) or routed.isna().any(axis=None):
+        raise ValueError("the quantizers answered different images of the test split")
+    return full, routed
+
+
+EQUAL_BITS = 0.5
+"""Mean bits that two quantizers may differ by, of weights and of activations, to be called equal."""
+
+
+def rival_rows(answers: pd.DataFrame, quantizers: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Quantizers of equal bits against each other, paired: both at full depth, and both with the headline's exits.
+
+    Arguments and errors are those of control_rows. `difference` is the quantizer's accuracy minus the other's.
+    """
+    bits = quantizers.set_index("quantizer")[["weight_bits", "activation_bits"]]
+    rows: list[Row] = []
+    for exits, right in zip((False, True), _by_model(answers), strict=True):
+        names = [name for name in bits.index if name in right and name != FP32]
+        for quantizer, other in permutations(names, 2):
+            if (bits.loc[quantizer] - bits.loc[other]).abs().max() > EQUAL_BITS:
+                continue
+            own, theirs = (right[name].to_numpy(dtype=bool) for name in (quantizer, other))
+            rows.append(
+                {
+                    "quantizer": quantizer, "other": other, "exits": exits, **bits.loc[quantizer].to_dict(),
+                    "n": len(own), "top1": own.mean(), "other_top1": theirs.mean(), **difference(own, theirs, seed),
+                }
+            )  # fmt: skip
+    columns = ["quantizer", "other", "exits", "weight_bits", "activation_bits", "n", "top1", "other_top1",
+               "difference", "difference_low", "difference_high", "mcnemar_p"]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=columns)
+    # A pair stands there both ways round: the same comparison counts once.
+    named = frame[["quantizer", "other", "exits"]].itertuples(index=False, name=None)
+    pair = pd.Series([(*sorted(names), exits) for *names, exits in named], index=frame.index, dtype=object)
+    once = ~pair.duplicated()
+    adjusted = pd.Series(holm(frame.loc[once, "mcnemar_p"].to_numpy(float)), index=pair[once])
+    return frame.assign(mcnemar_p_holm=pair.map(adjusted).astype(float))

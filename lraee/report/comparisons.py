@@ -20,7 +20,7 @@ from lraee.report.figures import Limits, errors, short
 from lraee.report.style import PANEL_WIDTH, Theme
 from lraee.report.wording import arm_label, number
 
-_ROW = 0.27  # inches a row of a dot-and-interval figure takes
+ROW = 0.27  # inches a row of a dot-and-interval figure takes
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _signed_axis(axes: Axes, label: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{number(value, 3, True).rstrip('0').rstrip('.')}"))
 
 
-def _dot_rows(axes: Axes, rows: Sequence[DotRow], theme: Theme, reference: float = 0.0) -> None:
+def dot_rows(axes: Axes, rows: Sequence[DotRow], theme: Theme, reference: float = 0.0) -> None:
     """Draw rows from top to bottom: bold headings, and dots with their intervals, times 100, around a reference."""
     ticks = [index for index, row in enumerate(rows) if row.dots]
     axes.axvline(100 * reference, color=theme.ink, linewidth=1, zorder=1.5)
@@ -73,9 +73,9 @@ def _dot_rows(axes: Axes, rows: Sequence[DotRow], theme: Theme, reference: float
 
 def _dot_figure(rows: Sequence[DotRow], label: str, theme: Theme, title: str = "") -> tuple[Figure, Axes]:
     """A figure of dot rows, as tall as they need."""
-    figure = Figure(figsize=(PANEL_WIDTH, 1.3 + _ROW * len(rows)), layout="constrained")
+    figure = Figure(figsize=(PANEL_WIDTH, 1.3 + ROW * len(rows)), layout="constrained")
     axes = figure.subplots()
-    _dot_rows(axes, rows, theme)
+    dot_rows(axes, rows, theme)
     _signed_axis(axes, label)
     if title:
         axes.set_title(short(title))
@@ -234,9 +234,9 @@ def selectivity(rows: pd.DataFrame, theme: Theme) -> Figure:
         for layer, pair in group.groupby("layer"):
             dots = tuple(_arm_dot(row, "auroc", theme) for _, row in pair.iterrows())
             layout.append(DotRow(f"exit after {layer}", dots))
-    figure = Figure(figsize=(PANEL_WIDTH, 1.3 + _ROW * len(layout)), layout="constrained")
+    figure = Figure(figsize=(PANEL_WIDTH, 1.3 + ROW * len(layout)), layout="constrained")
     axes = figure.subplots()
-    _dot_rows(axes, layout, theme, reference=0.5)
+    dot_rows(axes, layout, theme, reference=0.5)
     axes.set_xlabel("AUROC (%; a coin has 50)")
     figure.legend(handles=_arm_handles(theme), loc="outside lower center", ncols=2)
     return figure

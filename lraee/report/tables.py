@@ -68,6 +68,13 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         number="weight_bits activation_bits other_weight_bits other_activation_bits n top1 other_top1 "
         f"{_ci('difference')} mcnemar_p mcnemar_p_holm",
     ),
+    "rivals": _columns(
+        text="quantizer other",
+        number=f"weight_bits activation_bits n top1 other_top1 {_ci('difference')} mcnemar_p mcnemar_p_holm",
+        flag="exits",
+    ),
+    "allocation": _columns(text="quantizer", number="layer bits utilisation candidate drift"),
+    "searches": _columns(text="quantizer", number="evaluation fitness"),
     "ablations": _columns(
         text="quantizer precision axis setting point",
         number=f"n {_ci('top1')} saved {_ci('difference')} mcnemar_p",
@@ -133,6 +140,9 @@ class ReportTables:
     quantizers: pd.DataFrame
     attribution: pd.DataFrame
     controls: pd.DataFrame
+    rivals: pd.DataFrame
+    allocation: pd.DataFrame
+    searches: pd.DataFrame
     ablations: pd.DataFrame
     sweep: pd.DataFrame
     thresholds: pd.DataFrame

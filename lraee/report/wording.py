@@ -74,6 +74,11 @@ def count(value: float) -> str:
     return number(value, 0)
 
 
+def bits(value: float) -> str:
+    """A number of bits, whole or a mean: ``4``, ``4.4``."""
+    return number(value, 0 if math.isnan(value) or value == round(value) else 1)
+
+
 def p_value(value: float) -> str:
     """A p-value with its relation: ``= 0.012`` or ``< 0.001``; a dash for NaN."""
     if math.isnan(value):

@@ -1,6 +1,7 @@
 """What compares arms, heads, seeds, classes and quantizers."""
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from lraee.evaluation.contrasts import (
     control_rows,
     over_seeds,
     refit_row,
+    rival_rows,
     seed_row,
     seed_spread,
     static_row,
@@ -326,3 +328,55 @@ def test_quantizers_that_answered_different_images_are_refused(damage):
         frame = frame.drop(index=frame[frame["quantizer"] == "fp32"].index[-1])
     with pytest.raises(ValueError, match="different images of the test split"):
         control_rows(frame, BITS, seed=0)
+
+
+RIVALS = pd.DataFrame(
+    {
+        "quantizer": ["fp32", "a4", "b4", "c4", "w8"],
+        "weight_bits": [32.0, 4.0, 4.0, 4.4, 8.0], "activation_bits": [32.0, 4.0, 4.0, 4.4, 8.0],
+    }
+)  # fmt: skip
+
+
+def rival_answers(**right):
+    """A frame of answers: by model, whether each image is right at full depth, and the opposite when routed."""
+    frames = [
+        pd.DataFrame({"quantizer": name, "sample": range(len(full)), "full": np.array(full, bool),
+                      "routed": np.nan if name == "fp32" else 1.0 - np.array(full, float)})
+        for name, full in right.items()
+    ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_rivals_worked_by_hand():
+    answers = rival_answers(
+        fp32=[1, 1, 1, 1, 1], a4=[1, 1, 1, 0, 0], b4=[0, 0, 0, 0, 1], c4=[1, 1, 1, 0, 0], w8=[1, 1, 1, 1, 0]
+    )
+    rows = rival_rows(answers, RIVALS, seed=0)
+    full = rows[~rows["exits"].astype(bool)].set_index(["quantizer", "other"])
+    # Mean bits within half a bit are equal; eight bits stand alone, and so does FP32.
+    assert set(full.index) == set(permutations(["a4", "b4", "c4"], 2))
+    assert full.loc[("a4", "b4"), "difference"] == pytest.approx(0.4)
+    assert full.loc[("b4", "a4"), "difference"] == pytest.approx(-0.4)
+    assert full.loc[("a4", "b4"), "mcnemar_p"] == pytest.approx(stats.binomtest(3, 4).pvalue)
+    assert full.loc[("a4", "c4"), ["difference", "mcnemar_p"]].tolist() == [0.0, 1.0]
+    routed = rows[rows["exits"].astype(bool)].set_index(["quantizer", "other"])
+    assert routed.loc[("a4", "b4"), "difference"] == pytest.approx(-0.4)
+
+
+def test_a_pair_of_rivals_counts_once_in_holms_family():
+    answers = rival_answers(a4=[1] * 9 + [0], b4=[0] * 10, c4=[1] * 9 + [0])
+    rows = rival_rows(answers, RIVALS[RIVALS["quantizer"].isin(["a4", "b4", "c4"])], seed=0)
+    once = rows[rows["quantizer"] < rows["other"]]
+    assert len(rows) == 2 * len(once) == 12
+    expected = dict(zip(zip(once["quantizer"], once["other"], once["exits"], strict=True),
+                        multipletests(once["mcnemar_p"], method="holm")[1], strict=True))  # fmt: skip
+    for row in rows.itertuples():
+        assert row.mcnemar_p_holm == expected[(*sorted((row.quantizer, row.other)), row.exits)]
+
+
+def test_quantizers_without_rivals_make_an_empty_table():
+    answers = rival_answers(a4=[1, 0], w8=[1, 1])
+    rows = rival_rows(answers, RIVALS[RIVALS["quantizer"].isin(["a4", "w8"])], seed=0)
+    assert rows.empty
+    assert "mcnemar_p_holm" in rows

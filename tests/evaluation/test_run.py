@@ -8,7 +8,7 @@ import pytest
 from lraee.evaluation import fit as fit_module
 from lraee.evaluation.choices import AblationSettings, SensitivitySettings
 from lraee.evaluation.collect import corrected, quantizer_table
-from lraee.evaluation.contrasts import control_rows
+from lraee.evaluation.contrasts import control_rows, rival_rows
 from lraee.evaluation.points import mark_frontier
 from lraee.evaluation.run import FittedArms, Run, fit_both_arms
 from lraee.exits.policies import POLICIES
@@ -201,7 +201,7 @@ ADDED_LATER = {
 
 def test_every_table_has_the_columns_that_the_report_asks_for(evaluated):
     made = set(evaluated) - {"answers"}
-    assert made == set(SCHEMA) - {"noise", "controls", "remarks"}
+    assert made == set(SCHEMA) - {"allocation", "controls", "noise", "remarks", "rivals", "searches"}
     for name in made:
         assert set(SCHEMA[name]) - ADDED_LATER.get(name, set()) <= set(evaluated[name].columns), name
         assert len(evaluated[name]) > 0
@@ -223,7 +223,7 @@ def test_put_together_the_tables_have_all_that_the_report_asks_for(evaluated):
     answers = evaluated["answers"].drop_duplicates(["quantizer", "sample"])
     together = {
         "quantizers": quantizers, "points": corrected(evaluated["points"]),
-        "controls": control_rows(answers, quantizers, seed=0),
+        "controls": control_rows(answers, quantizers, seed=0), "rivals": rival_rows(answers, quantizers, seed=0),
     }  # fmt: skip
     for name, frame in together.items():
         assert set(SCHEMA[name]) <= set(frame.columns), name

@@ -311,6 +311,31 @@ def _controls(quantizer: str, others: dict[str, float], top1: float) -> list[dic
     ]  # fmt: skip
 
 
+def _rivals(tops: dict[str, float]) -> list[dict[str, Any]]:
+    """Every quantizer against every other, both ways round, without and with exits."""
+    return [
+        {
+            "quantizer": one, "other": two, "exits": exits, "weight_bits": 8, "activation_bits": 8, "n": N,
+            "top1": tops[one], "other_top1": tops[two], **_interval(tops[one] - tops[two], 0.012, "difference"),
+            "mcnemar_p": 0.01, "mcnemar_p_holm": 0.04,
+        }
+        for one, two in itertools.permutations(tops, 2)
+        for exits in (False, True)
+    ]  # fmt: skip
+
+
+def _allocation(quantizer: str) -> list[dict[str, Any]]:
+    """Bits by block, fewer towards the end."""
+    return [
+        {
+            "quantizer": quantizer, "layer": layer, "bits": 4 if layer > 6 else 5,
+            "utilisation": 1.0 if layer < 9 else 0.6, "candidate": candidate, "drift": 0.1 / candidate,
+        }
+        for layer in range(1, DEPTH + 1)
+        for candidate in (4, 5)
+    ]  # fmt: skip
+
+
 PROVENANCE: dict[str, Any] = {
     "experiment": "synthetic", "model": "synthetic CLIP", "data": "synthetic images", "config_hash": "0" * 12,
     "git_revision": "0" * 40, "git_dirty": False, "created": "2026-01-01T00:00:00Z", "cpu": "synthetic",
@@ -381,6 +406,11 @@ def synthetic(
     others = {name: full for name, full, _ in given} | {FP32: FULL_FP32}
     for name, full, margin in given:
         rows["controls"] += _controls(name, others, full + margin)
+    rows["rivals"] = _rivals({name: full for name, full, _ in given})
+    rows["allocation"] = _allocation(given[0][0])
+    rows["searches"] = [
+        {"quantizer": given[0][0], "evaluation": number, "fitness": 2.0 - 0.01 * number} for number in range(9)
+    ]
     rows["seed_spread"] = _seed_spread(pd.DataFrame(rows["seeds"]))
-    frames = {name: pd.DataFrame(rows[name])[list(SCHEMA[name])] for name in SCHEMA}
+    frames = {name: pd.DataFrame(rows[name] or {c: [] for c in SCHEMA[name]})[list(SCHEMA[name])] for name in SCHEMA}
     return ReportTables(**frames, provenance={**PROVENANCE, "seeds": seeds})

@@ -24,7 +24,7 @@ from lraee.report.tables import SCHEMA
 from lraee.report.wording import number, percent, points, slugs, wilson_bounds
 
 Factory = Callable[..., ReportTables]
-KINDS, SINGLE = 13, 6  # figures with a panel a quantizer, and with one panel
+KINDS, SINGLE = 13, 10  # figures with a panel a quantizer, and with one panel
 HOSTILE = '<script>alert("x")</script> $a_b$ & \'{{ 7 * 7 }}'
 
 
@@ -106,8 +106,8 @@ def test_ids_are_unique_and_anchors_resolve(page: Page) -> None:
 SECTIONS = """
     verdict key-figures questions noise noise-profile pathological toggles trade-off frontier results baselines
     heuristics exits quadrants classes controls attribution quantizers strong static cls-ssa factorial refit label-free
-    gates ablations selectivity thresholds statistics splits files seeds holm risk cost accounting overhead sensitivity
-    sensitivity-curves paper referee symbols limits provenance
+    composition composed bit-operations rivals allocation searches gates ablations selectivity thresholds statistics
+    splits files seeds holm risk cost accounting overhead sensitivity sensitivity-curves paper referee symbols limits provenance
 """
 
 
@@ -224,7 +224,13 @@ def test_sparse_experiments_still_render(one: ReportTables) -> None:
     assert page.text.count("This was not run in this experiment.") > 15
     assert page.text.count("Every image was read as it is: none was left out or converted.") == 2
     assert "No risk-controlled thresholds were run" in page.text
-    assert [figure["id"] for figure in page.of("figure")] == ["fig-frontier", "fig-quadrants", "fig-factorial"]
+    assert [figure["id"] for figure in page.of("figure")] == [
+        "fig-frontier",
+        "fig-quadrants",
+        "fig-factorial",
+        "fig-composition",
+        "fig-bops",
+    ]
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert {link["href"][1:] for link in page.of("a") if link["href"].startswith("#")} <= set(ids)
     assert set(SECTIONS.split()) <= set(ids)

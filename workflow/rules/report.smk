@@ -1,6 +1,10 @@
 # One tidy table of each kind over all quantizers, and the report that shows them.
 
 
+# What compares quantizers, or comes from their calibration.
+COLLECTED = ["allocation", "controls", "noise", "remarks", "rivals", "searches"]
+
+
 rule collect_tables:
     input:
         evaluation=expand(
@@ -21,7 +25,7 @@ rule collect_tables:
     output:
         expand(
             f"{RESULTS}/tables/{{table}}.parquet",
-            table=[*TABLES, "controls", "noise", "remarks"],
+            table=[*TABLES, *COLLECTED],
         ),
         provenance=f"{RESULTS}/tables/provenance.json",
     log:
@@ -63,7 +67,7 @@ rule report:
     input:
         tables=expand(
             f"{RESULTS}/tables/{{table}}.parquet",
-            table=[*TABLES, "controls", "noise", "remarks"],
+            table=[*TABLES, *COLLECTED],
         ),
         provenance=f"{RESULTS}/tables/provenance.json",
     output:

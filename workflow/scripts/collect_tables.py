@@ -7,10 +7,11 @@ from _features import shards_by_split
 from _job import logged
 
 import lraee
+from lraee.evaluation.calibrations import allocation_table, search_table
 from lraee.evaluation.collect import corrected, noise_table, provenance, quantizer_table
-from lraee.evaluation.contrasts import control_rows
+from lraee.evaluation.contrasts import control_rows, rival_rows
 from lraee.features.store import read_remarks, remark_table
-from lraee.io import read_header, read_json, read_table, write_json, write_table
+from lraee.io import read_arrays, read_header, read_json, read_table, write_json, write_table
 from lraee.models.families import FAMILIES
 from lraee.registry import parse
 
@@ -25,6 +26,9 @@ with logged(snakemake):
     tables["points"] = corrected(tables["points"])
     answers = tables.pop("answers").drop_duplicates(["quantizer", "sample"])
     tables["controls"] = control_rows(answers, tables["quantizers"], p.seed)
+    tables["rivals"] = rival_rows(answers, tables["quantizers"], p.seed)
+    states = {Path(path).stem: read_arrays(path) for path in snakemake.input.states}
+    tables["allocation"], tables["searches"] = allocation_table(states, headers), search_table(states)
     profiles = [read_table(path) for path in snakemake.input.noise]
     tables["noise"] = noise_table(profiles, p.candidates, p.kappa)
     shards = shards_by_split(snakemake.input.features, p.identities)

@@ -9,7 +9,17 @@ import pandas as pd
 from lraee.report import content
 from lraee.report.content import Block
 from lraee.report.datatables import DataTable
-from lraee.report.sections import controls, cost, gates, noise, remarks, sensitivity, statistics, trade_off
+from lraee.report.sections import (
+    composition,
+    controls,
+    cost,
+    gates,
+    noise,
+    remarks,
+    sensitivity,
+    statistics,
+    trade_off,
+)
 from lraee.report.tables import ReportTables
 
 
@@ -28,6 +38,10 @@ def blocks(tables: ReportTables) -> dict[str, tuple[Callable[[ReportTables], Blo
         "classes": (trade_off.classes, tables.classes),
         "attribution": (controls.attribution, tables.attribution),
         "strong": (controls.strong, tables.controls),
+        "composition": (composition.accuracy, points),
+        "bops": (composition.bops, points),
+        "allocation": (composition.allocation, tables.allocation),
+        "searches": (composition.searches, tables.searches),
         "static": (controls.static, study["static"]),
         "factorial": (controls.factorial, points),
         "refit": (controls.refit, tables.attribution),
@@ -51,6 +65,7 @@ def data(tables: ReportTables) -> dict[str, DataTable]:
         "settled": trade_off.settled(tables),
         "class_summary": trade_off.class_summary(tables),
         "quantizers": controls.quantizers(tables),
+        "rivals": composition.rivals(tables),
         "cls_ssa": controls.cls_against_ssa(tables),
         "label_free": controls.label_free(tables),
         "thresholds": gates.thresholds(tables),
