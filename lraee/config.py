@@ -14,6 +14,7 @@ from lraee.features.settings import FeatureSettings
 from lraee.metrics.settings import NoiseSettings
 from lraee.models.families import FAMILIES, ModelFamily
 from lraee.names import FP32
+from lraee.quantize.cost import CalibrationCost
 from lraee.quantize.schemes import SCHEMES, Scheme
 from lraee.registry import ChosenFrom
 from lraee.settings import Name, PositiveInt, Settings
@@ -40,6 +41,7 @@ class Config(Settings):
     quantizers: Annotated[dict[Name, Annotated[Scheme, ChosenFrom(SCHEMES, "scheme")]], Field(min_length=1)]
     features: FeatureSettings = FeatureSettings()
     noise: NoiseSettings = NoiseSettings()
+    calibration_cost: CalibrationCost | None = None
     exits: ExitSettings
 
     @field_validator("quantizers")
@@ -61,6 +63,15 @@ class Config(Settings):
                         f"quantizers.{name}.utilisation names {point.threshold_rule} thresholds of {point.policy} at "
                         f"{point.risk}, which exits.risk does not list; add them there or name others"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _check_cost(self) -> "Config":
+        for name in self.calibration_cost.quantizers if self.calibration_cost else ():
+            if name not in self.quantizers:
+                raise ValueError(f"calibration_cost.quantizers has {name!r}, but there is no such quantizer")
+            if self.quantizers[name].needs():
+                raise ValueError(f"calibration_cost.quantizers has {name!r}, which waits for exits; leave it out")
         return self
 
     @model_validator(mode="after")

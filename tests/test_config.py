@@ -78,6 +78,9 @@ REFUSED = {
         ("quantizers", "mixed"), {"scheme": "apq", "base": {"scheme": "bfloat16"}},
         ["quantizers.mixed.base", "scheme whose bits can be chosen"],
     ),
+    "cost of calibrating an unknown quantizer": (
+        ("calibration_cost",), {"quantizers": ["w5"]}, ["calibration_cost.quantizers", "'w5'", "no such quantizer"],
+    ),
     "risk that may always be exceeded": ((*EXITS, "risk", "delta"), 1.0, ["exits.risk.delta is 1.0", "less than 1"]),
     "no seed": ((*EXITS, "seeds"), 0, ["exits.seeds is 0", "1"]),
     "unknown SAV normalisation": ((*EXITS, "sensitivity", "sav"), ["root-sav"], ["exits.sensitivity.sav", "'log-sav'"]),

@@ -1,4 +1,4 @@
-"""What calibrations found and readers ask for: bits by block, and how a search went."""
+"""What calibrations found and readers ask for: bits by block, how a search went, and what they took."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 State = Mapping[str, NDArray[Any]]
+COST_COLUMNS = [
+    "quantizer", "model", "images", "cpu_seconds", "wall_seconds", "peak_before_mib", "peak_mib", "state_mib",
+]  # fmt: skip
 
 
 def allocation_table(states: Mapping[str, State], headers: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -74,6 +74,9 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         flag="exits",
     ),
     "allocation": _columns(text="quantizer", number="layer bits utilisation candidate drift"),
+    "calibration_costs": _columns(
+        text="quantizer model", number="images cpu_seconds wall_seconds peak_before_mib peak_mib state_mib"
+    ),
     "searches": _columns(text="quantizer", number="evaluation fitness"),
     "ablations": _columns(
         text="quantizer precision axis setting point",
@@ -142,6 +145,7 @@ class ReportTables:
     controls: pd.DataFrame
     rivals: pd.DataFrame
     allocation: pd.DataFrame
+    calibration_costs: pd.DataFrame
     searches: pd.DataFrame
     ablations: pd.DataFrame
     sweep: pd.DataFrame

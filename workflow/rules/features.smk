@@ -36,6 +36,27 @@ rule calibrate_quantizer:
         "../scripts/calibrate_quantizer.py"
 
 
+# Times are of the machine at hand: nothing else depends on them.
+rule measure_calibration:
+    output:
+        f"{RESULTS}/calibration_cost/{{quantizer}}.json",
+    log:
+        f"{LOGS}/measure_calibration/{{quantizer}}.log",
+    benchmark:
+        f"{BENCHMARKS}/measure_calibration/{{quantizer}}.tsv"
+    conda:
+        "../../envs/network.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory,
+    params:
+        scheme=lambda w: scheme_of(w.quantizer),
+        cost=plain(CONFIG.calibration_cost) if CONFIG.calibration_cost else None,
+        code=lambda w: code("measure_calibration.py", *scheme_modules(w.quantizer)),
+    script:
+        "../scripts/measure_calibration.py"
+
+
 rule extract_features:
     input:
         manifest=f"{RESULTS}/manifest/{{split}}.parquet",

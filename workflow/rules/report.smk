@@ -2,7 +2,16 @@
 
 
 # What compares quantizers, or comes from their calibration.
-COLLECTED = ["allocation", "controls", "noise", "remarks", "rivals", "searches"]
+COLLECTED = [
+    "allocation",
+    "calibration_costs",
+    "controls",
+    "noise",
+    "remarks",
+    "rivals",
+    "searches",
+]
+MEASURED = CONFIG.calibration_cost.quantizers if CONFIG.calibration_cost else []
 
 
 rule collect_tables:
@@ -20,6 +29,9 @@ rule collect_tables:
             quantizer=CONFIG.quantizers,
         ),
         features=features(FP32, *EXTRACTED),
+        costs=expand(
+            f"{RESULTS}/calibration_cost/{{quantizer}}.json", quantizer=MEASURED
+        ),
         model=f"{RESULTS}/model.json",
         classes=f"{RESULTS}/classes.safetensors",
     output:

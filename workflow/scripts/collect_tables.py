@@ -7,7 +7,7 @@ from _features import shards_by_split
 from _job import logged
 
 import lraee
-from lraee.evaluation.calibrations import allocation_table, search_table
+from lraee.evaluation.calibrations import COST_COLUMNS, allocation_table, search_table
 from lraee.evaluation.collect import corrected, noise_table, provenance, quantizer_table
 from lraee.evaluation.contrasts import control_rows, rival_rows
 from lraee.features.store import read_remarks, remark_table
@@ -29,6 +29,7 @@ with logged(snakemake):
     tables["rivals"] = rival_rows(answers, tables["quantizers"], p.seed)
     states = {Path(path).stem: read_arrays(path) for path in snakemake.input.states}
     tables["allocation"], tables["searches"] = allocation_table(states, headers), search_table(states)
+    tables["calibration_costs"] = pd.DataFrame(map(read_json, snakemake.input.costs), columns=COST_COLUMNS)
     profiles = [read_table(path) for path in snakemake.input.noise]
     tables["noise"] = noise_table(profiles, p.candidates, p.kappa)
     shards = shards_by_split(snakemake.input.features, p.identities)

@@ -66,6 +66,7 @@ def data(tables: ReportTables) -> dict[str, DataTable]:
         "class_summary": trade_off.class_summary(tables),
         "quantizers": controls.quantizers(tables),
         "rivals": composition.rivals(tables),
+        "calibration_costs": composition.calibration_costs(tables),
         "cls_ssa": controls.cls_against_ssa(tables),
         "label_free": controls.label_free(tables),
         "thresholds": gates.thresholds(tables),

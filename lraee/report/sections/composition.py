@@ -135,3 +135,14 @@ def searches(tables: ReportTables) -> Block:
         (Panel("searches", alt, lambda theme: compositions.searches(tables.searches, theme)),),
         build("data-searches", "Scale searches", tables.searches, columns),
     )
+
+
+def calibration_costs(tables: ReportTables) -> DataTable:
+    """What calibrating takes on a network of a usual size."""
+    columns = [
+        _QUANTIZER, Column("model", "On"), Column("images", "Images", "count"),
+        Column("cpu_seconds", "CPU, s", "ratio"), Column("wall_seconds", "Wall clock, s", "ratio"),
+        Column("peak_mib", "Peak memory, MiB", "count"), Column("peak_before_mib", "Peak before, MiB", "count"),
+        Column("state_mib", "State, MiB", "ratio"),
+    ]  # fmt: skip
+    return build("data-calibration-costs", "Cost of calibration", tables.calibration_costs, columns)
