@@ -77,7 +77,7 @@ def visit(browser: Any, report: Path) -> Iterator[Visit]:
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)  # a busy machine is no fault of the report
         page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda entry: entry.type in ("error", "warning") and complaints.append(entry.text))
