@@ -31,6 +31,7 @@ def _percent1(value: float) -> str:
 _FORMATS: dict[str, Callable[[float], str]] = {
     "count": wording.count,
     "layer": wording.count,
+    "bits": wording.bits,
     "number": wording.number,
     "percent": wording.percent,
     "percent1": _percent1,

@@ -74,6 +74,16 @@ def count(value: float) -> str:
     return number(value, 0)
 
 
+def bits(value: float) -> str:
+    """Bits: 4 as ``4``; a mean that is no whole number with one decimal, as ``4.4``."""
+    return number(value, 0 if float(value).is_integer() else 1)
+
+
+def bit_pair(weights: float, activations: float) -> str:
+    """Bits of weights and activations: ``W4A8``, ``W4.4A8``."""
+    return f"W{bits(weights)}A{bits(activations)}"
+
+
 def p_value(value: float) -> str:
     """A p-value with its relation: ``= 0.012`` or ``< 0.001``; a dash for NaN."""
     if math.isnan(value):
