@@ -162,11 +162,11 @@ def evaluate(folder: Path, images: int) -> None:
     """Evaluate every configuration on test, in both arms."""
     from lraee.evaluation.run import FittedArms, evaluate_both_arms
     from lraee.io import read_json
-    from lraee.metrics.compute import Bits
+    from lraee.metrics.compute import FLOAT_BITS, whole_tower
 
     fitted = FittedArms.model_validate(read_json(folder / "policies.json"))
     names = [f"class {number}" for number in range(CLASSES)]
-    evaluate_both_arms(fitted, *_scores(folder, "test", "test"), Bits(), names, seed=0)
+    evaluate_both_arms(fitted, *_scores(folder, "test", "test"), whole_tower(_shape(), FLOAT_BITS), names, seed=0)
 
 
 STAGES: dict[str, Callable[[Path, int], None]] = {

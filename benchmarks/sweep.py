@@ -70,7 +70,7 @@ def measure(images: int) -> dict[str, float]:
     scored = time.perf_counter()
     scores = table.at("ssa", "distilled", layers, FINAL)
     shape = TowerShape(depth=12, tokens=50, width=WIDTH, hidden=3072, patch=3072, embedding=EMBEDDING, projected=True)
-    costs = exit_costs(components(shape, CLASSES, gate=0), (8, 9, 10, 11), shape.depth)
+    costs = exit_costs(components(shape, CLASSES, gate=0), (8, 9, 10, 11))
     readiness = scores.confidence.astype(np.float64)
     right = np.column_stack([scores.prediction, scores.final_prediction]) == scores.labels[:, None]
     seconds = {"images": images, "scoring": scored - began}

@@ -13,16 +13,17 @@ from lraee.exits.policies import POLICIES
 from lraee.exits.routing import Outcome, outcome, route
 from lraee.exits.score_table import FINAL, ExitScores, ScoreTable
 from lraee.exits.variants import BASE
-from lraee.metrics.compute import Bits, Components, ExitCosts, bit_operations, components, exit_costs
+from lraee.metrics.compute import Components, ExitCosts, bit_operations, components, exit_costs
 from lraee.metrics.statistics import Interval, compare, paired_mean, quadrants, wilson
 from lraee.models.shape import TowerShape
+from lraee.quantize.schemes import Coverage
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class TestBench:
-    """One arm's test scores by variant, sizes, the bits of its precision, and the seed of the bootstrap.
+    """One arm's test scores by variant, sizes, what its precision covers, and the seed of the bootstrap.
 
     ValueError where the variants do not hold the same images.
     """
@@ -32,7 +33,7 @@ class TestBench:
     tests: Mapping[str, ScoreTable]
     shape: TowerShape
     classes: int
-    bits: Bits
+    coverage: Coverage
     seed: int
 
     def __post_init__(self) -> None:
@@ -80,16 +81,13 @@ class TestBench:
         """MACs and BOPs of the network's parts; with a configuration, its gates included."""
         gate = POLICIES[c.policy].macs(self.shape, c.gate_features) if c else 0
         macs = components(self.shape, self.classes, gate)
-        return macs, bit_operations(macs, self.shape, self.bits)
+        return macs, bit_operations(macs, self.coverage)
 
     def costs(self, c: Configuration) -> tuple[ExitCosts, ExitCosts]:
         """MACs and BOPs of leaving at each exit of a configuration."""
         macs, bops = self.parts(c)
         refitted = c.final != FINAL
-        return (
-            exit_costs(macs, c.layers, self.shape.depth, refitted),
-            exit_costs(bops, c.layers, self.shape.depth, refitted),
-        )
+        return exit_costs(macs, c.layers, refitted), exit_costs(bops, c.layers, refitted)
 
 
 def spread(name: str, interval: Interval) -> Row:

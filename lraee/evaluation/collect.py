@@ -50,11 +50,12 @@ def quantizer_table(measured: pd.DataFrame, headers: dict[str, dict[str, Any]]) 
         }
     ]  # fmt: skip
     for name, header in headers.items():
+        covers = header["coverage"]
         described.append(
             {
                 "quantizer": name, "scheme": header["settings"]["scheme"], "description": header["description"],
-                "weight_bits": header["weight_bits"], "activation_bits": header["activation_bits"],
-                "covered_parameters": header["parameters"], "covered_macs": header["macs"],
+                "weight_bits": covers["weight_bits"], "activation_bits": covers["activation_bits"],
+                "covered_parameters": covers["parameters"], "covered_macs": covers["macs"],
                 "settings": json.dumps(header["settings"]),
             }
         )  # fmt: skip

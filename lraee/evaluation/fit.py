@@ -85,7 +85,7 @@ class Arm:
 def costs_of(c: Configuration, shape: TowerShape, classes: int) -> ExitCosts:
     """MACs of leaving at each exit of a configuration."""
     gate = POLICIES[c.policy].macs(shape, c.gate_features)
-    return exit_costs(components(shape, classes, gate), c.layers, shape.depth, refitted=c.final != FINAL)
+    return exit_costs(components(shape, classes, gate), c.layers, refitted=c.final != FINAL)
 
 
 def fit_configurations(arm: Arm, configurations: Sequence[Configuration], ground: Ground) -> list[Fitted]:

@@ -13,7 +13,7 @@ from lraee.evaluation.fit import Fitted, Static
 from lraee.exits.policies import POLICIES
 from lraee.exits.routing import Outcome, oracle_place, outcome, random_place
 from lraee.exits.score_table import FINAL
-from lraee.metrics.compute import exit_costs, static_costs
+from lraee.metrics.compute import Components, ExitCosts, exit_costs, static_costs
 from lraee.metrics.statistics import Interval, paired_mean
 
 DEPLOYABLE = ("full-depth", "static", "frontier", "risk", "on-refit")
@@ -34,7 +34,7 @@ def _identity(study: str, policy: str, aggregation: str, supervision: str) -> Ro
 def full_depth_row(bench: TestBench, select_top1: float) -> Row:
     """The model as it is."""
     row = _identity("full-depth", "none", *FINAL) | {"select_top1": select_top1, "select_saved": 0.0}
-    macs, bops = (exit_costs(parts, [], bench.shape.depth) for parts in bench.parts())
+    macs, bops = (exit_costs(parts, []) for parts in bench.parts())
     nowhere_else = np.zeros(len(bench.labels), dtype=np.int64)
     return (
         row | measures(bench, bench.full_answer) | spent(nowhere_else, macs, bops, bench.shape.depth, bench.seed)
@@ -43,7 +43,7 @@ def full_depth_row(bench: TestBench, select_top1: float) -> Row:
 
 def static_row(bench: TestBench, static: Static) -> Row:
     """Everybody leaves at one layer."""
-    macs, bops = (static_costs(parts, static.layer, bench.shape.depth) for parts in bench.parts())
+    macs, bops = (static_costs(parts, static.layer) for parts in bench.parts())
     row = _identity("static", "static", static.aggregation, static.supervision)
     row |= {
         "layers": str(static.layer),
@@ -85,7 +85,7 @@ def bound_rows(bench: TestBench, headline: Fitted) -> list[Row]:
     Random has the headline's compute; the oracle, which needs no gate, is spared that of the gates.
     """
     c, scores = headline.configuration, bench.scores(headline.configuration)
-    free = tuple(exit_costs(parts, c.layers, bench.shape.depth) for parts in bench.parts())
+    free = tuple(exit_costs(parts, c.layers) for parts in bench.parts())
     dealt = random_place(bench.routed(headline).place, bench.seed)
     rows = []
     for policy, place, costs in zip(BOUNDS, (oracle_place(scores), dealt), (free, bench.costs(c)), strict=True):
@@ -136,30 +136,37 @@ def early_row(bench: TestBench, result: Outcome) -> Row:
 
 def cost_rows(bench: TestBench, fitted: Fitted, result: Outcome) -> list[Row]:
     """Where the compute of the model as it is, and of the routed one, goes: MACs and BOPs an image, by component."""
-    depth, exits = bench.shape.depth, len(result.layers)
-    mean_layer = float(result.shares @ np.append(result.layers, depth))
+    exits = len(result.layers)
     met = float(result.shares @ np.append(np.arange(1, exits + 1), exits))
-    at_end = float(result.shares[-1])
-    macs, bops = bench.parts(fitted.configuration)
-    # component: (how often at full depth, how often when routed, which part)
-    uses = [
-        ("patch embedding", 1.0, 1.0, "stem"),
-        ("blocks", depth, mean_layer, "block"),
-        ("exit heads", 0.0, met, "exit_head"),
-        ("gates", 0.0, met, "gate"),
-        ("class products at exits", 0.0, met, "class_products"),
-        ("own head", 1.0, at_end, "own_head"),
-        ("class products at full depth", 1.0, at_end, "class_products"),
-    ]
+    macs, bops = (
+        _by_component(parts, costs, result.shares, met)
+        for parts, costs in zip(bench.parts(fitted.configuration), bench.costs(fitted.configuration), strict=True)
+    )
     return [
         {
             "component": component,
-            "macs_full": full * getattr(macs, part), "macs_routed": routed * getattr(macs, part),
-            "bops_full": full * getattr(bops, part), "bops_routed": routed * getattr(bops, part),
-            "counted_by_paper": part == "block",
+            "macs_full": full, "macs_routed": routed,
+            "bops_full": bops[component][0], "bops_routed": bops[component][1],
+            "counted_by_paper": component == "blocks",
         }
-        for component, full, routed, part in uses
+        for component, (full, routed) in macs.items()
     ]  # fmt: skip
+
+
+def _by_component(
+    parts: Components, costs: ExitCosts, shares: NDArray[np.float64], met: float
+) -> dict[str, tuple[float, float]]:
+    """What an image costs at full depth and when routed; `shares` leave at each place and meet `met` exits."""
+    at_end = float(shares[-1])
+    return {
+        "patch embedding": (parts.stem, parts.stem),
+        "blocks": (costs.full_blocks, float(shares @ costs.blocks)),
+        "exit heads": (0.0, met * parts.exit_head),
+        "gates": (0.0, met * parts.gate),
+        "class products at exits": (0.0, met * parts.class_products),
+        "own head": (parts.own_head, at_end * parts.own_head),
+        "class products at full depth": (parts.class_products, at_end * parts.class_products),
+    }
 
 
 _NO_DIFFERENCE: Row = {"difference": 0.0, "difference_low": np.nan, "difference_high": np.nan, "mcnemar_p": np.nan}

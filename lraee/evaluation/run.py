@@ -28,10 +28,11 @@ from lraee.exits.head_plan import HeadPlan
 from lraee.exits.score_table import ScoreTable
 from lraee.exits.thresholds import ThresholdGrid
 from lraee.exits.variants import BASE
-from lraee.metrics.compute import Bits
+from lraee.metrics.compute import FLOAT_BITS, whole_tower
 from lraee.metrics.pruning import inr_by_layer, pathological_layers
 from lraee.models.shape import TowerShape
 from lraee.names import FP32
+from lraee.quantize.schemes import Coverage
 from lraee.settings import Settings
 
 Scores = Mapping[str, ScoreTable]
@@ -184,16 +185,16 @@ def _refit_of(arm: Arm, run: Run, variant: str) -> Static:
 
 
 def evaluate_both_arms(
-    fitted: FittedArms, test: Scores, fp32_test: Scores, bits: Bits, class_names: Sequence[str], seed: int
+    fitted: FittedArms, test: Scores, fp32_test: Scores, coverage: Coverage, class_names: Sequence[str], seed: int
 ) -> dict[str, pd.DataFrame]:
-    """Open the test split: all tables of one quantizer, both arms in each. `bits` are the quantizer's.
+    """Open the test split: all tables of one quantizer, both arms in each. `coverage` is the quantizer's.
 
     Raises ValueError where the two precisions did not answer the same images.
     """
     _check_same_images(test, fp32_test, fitted.quantizer, "test")
     ours, control = fitted.arms
-    arm = TestBench(test, fitted.shape, fitted.classes, bits, seed)
-    fp32 = TestBench(fp32_test, fitted.shape, fitted.classes, Bits(), seed)
+    arm = TestBench(test, fitted.shape, fitted.classes, coverage, seed)
+    fp32 = TestBench(fp32_test, fitted.shape, fitted.classes, whole_tower(fitted.shape, FLOAT_BITS), seed)
     tables: dict[str, list[pd.DataFrame]] = {}
     for own, bench in ((ours, arm), (control, fp32)):
         names = {"quantizer": fitted.quantizer, "precision": own.precision}

@@ -2,7 +2,8 @@
 
 torch's FlopCounterMode misses the fused attention path and every INT8 kernel, so costs are counted from the shapes;
 the tests check them against that counter on an FP32 tower with plain attention. BOPs are MACs times the bits of both
-factors (APQ/MAQEE count sum_l MACs_l b_l^2 over the executed blocks); what a quantizer leaves alone counts 32 x 32.
+factors, summed over the parts of each block, which may all differ in bits (APQ/MAQEE count sum_l MACs_l b_l^2 over the
+executed blocks); what a quantizer leaves alone counts 32 x 32.
 """
 
 import math
@@ -83,7 +84,8 @@ def coverage_of(tower: "Tower", bits_by_block: Sequence[BlockBits]) -> Coverage:
         raise ValueError("the quantization scheme quantizes no Linear: name at least one, with fewer than 32 bits")
     in_linears = sum(macs for macs, _, _ in linears)
     return Coverage(
-        parameters=in_linears / shape.tokens / sum(parameter.numel() for parameter in tower.parameters()),
+        parameters=sum(macs for macs, weights, _ in linears if weights < FLOAT_BITS)
+        / (shape.tokens * sum(parameter.numel() for parameter in tower.parameters())),
         macs=sum(parts[part] for part, _, _ in reached) / tower_macs(shape),
         weight_bits=sum(macs * weights for macs, weights, _ in linears) / in_linears,
         activation_bits=sum(macs * activations for macs, _, activations in linears) / in_linears,
@@ -106,50 +108,39 @@ def whole_tower(shape: TowerShape, bits: int) -> Coverage:
 
 @dataclass(frozen=True)
 class Components:
-    """Cost of each part for one image, in one unit (MACs or BOPs); `block` is one block, `gate` what a policy adds."""
+    """Cost of each part for one image, in one unit (MACs or BOPs): `blocks` one by one, `gate` what a policy adds."""
 
     stem: float
-    block: float
+    blocks: tuple[float, ...]
     own_head: float
     exit_head: float
     class_products: float
     gate: float
 
-    def times(self, block: float, tower: float, rest: float) -> "Components":
-        """Scale the blocks by one factor, the rest of the vision tower by another, and what exits add by a third."""
-        added = (self.exit_head, self.class_products, self.gate)
-        return Components(
-            self.stem * tower, self.block * block, self.own_head * tower, *(part * rest for part in added)
-        )
-
 
 def components(shape: TowerShape, classes: int, gate: int) -> Components:
     """MACs of each part; `gate` is what the exit policy adds at every exit (Policy.macs)."""
-    products = linear_macs(1, shape.embedding, classes)
-    parts = (stem_macs(shape), block_macs(shape), head_macs(shape), head_exit_macs(shape), products, gate)
-    return Components(*map(float, parts))
+    return Components(
+        stem=float(stem_macs(shape)),
+        blocks=(float(block_macs(shape)),) * shape.depth,
+        own_head=float(head_macs(shape)),
+        exit_head=float(head_exit_macs(shape)),
+        class_products=float(linear_macs(1, shape.embedding, classes)),
+        gate=float(gate),
+    )
 
 
-@dataclass(frozen=True)
-class Bits:
-    """Bits of the quantized factors, and the share of the vision tower's MACs that they reach, the blocks' first."""
-
-    weights: int = FLOAT_BITS
-    activations: int = FLOAT_BITS
-    covered_macs: float = 0.0
-
-
-def bit_operations(macs: Components, shape: TowerShape, bits: Bits) -> Components:
-    """Turn MACs into BOPs: in the tower by the covered share, blocks first; what exits add counts 32 x 32."""
+def bit_operations(macs: Components, coverage: Coverage) -> Components:
+    """Turn MACs into BOPs: in the tower those of the coverage; what exits add, and class products, count 32 x 32."""
     full = float(FLOAT_BITS**2)
-    whole, blocks = tower_macs(shape), shape.depth * block_macs(shape)
-    covered = bits.covered_macs * whole
-
-    def a_mac(share: float) -> float:
-        return share * bits.weights * bits.activations + (1.0 - share) * full
-
-    beyond = max(0.0, covered - blocks) / (whole - blocks)
-    return macs.times(a_mac(min(1.0, covered / blocks)), a_mac(beyond), full)
+    return Components(
+        stem=coverage.stem_bops,
+        blocks=coverage.block_bops,
+        own_head=coverage.head_bops,
+        exit_head=macs.exit_head * full,
+        class_products=macs.class_products * full,
+        gate=macs.gate * full,
+    )
 
 
 @dataclass(frozen=True)
@@ -165,7 +156,7 @@ class ExitCosts:
     full_blocks: float
 
 
-def exit_costs(parts: Components, layers: Sequence[int], depth: int, refitted: bool = False) -> ExitCosts:
+def exit_costs(parts: Components, layers: Sequence[int], refitted: bool = False) -> ExitCosts:
     """Cost of leaving at each of `layers` (1..depth, ascending) or at the end.
 
     Whoever reaches an exit has paid for every exit on the way. Counted: stem, blocks, all heads and gates met, class
@@ -173,16 +164,17 @@ def exit_costs(parts: Components, layers: Sequence[int], depth: int, refitted: b
     """
     exit_ = parts.exit_head + parts.class_products + parts.gate
     met = np.append(np.arange(1, len(layers) + 1), len(layers)) * exit_
-    blocks = np.append(np.asarray(layers), depth) * parts.block
+    executed = np.cumsum(parts.blocks)
+    blocks = executed[[*(layer - 1 for layer in layers), -1]]
     leaving = parts.stem + blocks + met
     leaving[-1] += (parts.exit_head if refitted else parts.own_head) + parts.class_products
-    full = parts.stem + depth * parts.block + parts.own_head + parts.class_products
-    return ExitCosts(leaving, full, blocks, depth * parts.block)
+    full_blocks = float(executed[-1])
+    full = parts.stem + full_blocks + parts.own_head + parts.class_products
+    return ExitCosts(leaving, full, blocks, full_blocks)
 
 
-def static_costs(parts: Components, layer: int, depth: int) -> ExitCosts:
+def static_costs(parts: Components, layer: int) -> ExitCosts:
     """Cost of a network that always leaves at `layer`, where it has its only head: one place, no gate."""
-    costs = exit_costs(parts, [], depth)
-    blocks = np.array([layer * parts.block])
-    leaving = parts.stem + blocks + parts.exit_head + parts.class_products
-    return ExitCosts(leaving, costs.full, blocks, costs.full_blocks)
+    costs = exit_costs(parts, [layer])
+    leaving = parts.stem + costs.blocks[:1] + parts.exit_head + parts.class_products
+    return ExitCosts(leaving, costs.full, costs.blocks[:1], costs.full_blocks)

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from lraee.report.comparisons import ROW, Dot, DotRow, dot_rows
 from lraee.report.figures import errors, short
 from lraee.report.style import PANEL_WIDTH, Theme
-from lraee.report.wording import bits, significant
+from lraee.report.wording import bit_pair, significant
 
 _KINDS = {"none": ("full depth", "o"), "headline": ("headline exits", "D"), "best on select": ("best exits", "s")}
 
@@ -36,7 +36,7 @@ def accuracy(rows: pd.DataFrame, reference: float, theme: Theme) -> Figure:
     """Top-1 with intervals, a row a quantizer, under headings of the bits; a line where FP32 is."""
     layout: list[DotRow] = []
     for (weights, activations), group in rows.groupby(["weight_bits", "activation_bits"], sort=False):
-        layout.append(DotRow(f"W{bits(float(weights))}A{bits(float(activations))}"))  # type: ignore[arg-type]
+        layout.append(DotRow(bit_pair(float(weights), float(activations))))  # type: ignore[arg-type]
         for quantizer, part in group.groupby("quantizer", sort=False):
             layout.append(DotRow(str(quantizer), tuple(_dots(part, theme))))
     figure = Figure(figsize=(PANEL_WIDTH, 1.3 + ROW * len(layout)), layout="constrained")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from lraee.report.tables import ReportTables
-from lraee.report.wording import RANDOM_WEIGHTS, count
+from lraee.report.wording import RANDOM_WEIGHTS, bit_pair, count
 
 
 def _splits(tables: ReportTables) -> str:
@@ -55,7 +55,7 @@ def _bits(tables: ReportTables) -> str:
     """Which bits were simulated, and what that leaves out."""
     own = tables.quantizers[tables.quantizers["weight_bits"] < 32]
     pairs = own[["weight_bits", "activation_bits"]].drop_duplicates().itertuples(index=False, name=None)
-    bits = sorted({f"W{weight:.0f}A{activation:.0f}" for weight, activation in pairs})
+    bits = sorted({bit_pair(weights, activations) for weights, activations in pairs})
     given = f" (here {', '.join(bits)})" if bits else ""
     return (
         f"Quantization is simulated{given}: values are rounded to the grid of the quantizer and computed in floating "

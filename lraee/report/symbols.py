@@ -13,7 +13,7 @@ _MODEL: Entries = (
     ("[CLS]", "The class token of the vision tower, which the model's own head reads."),
     ("Full depth", "All blocks are executed and the model's own head answers; no exit."),
     ("FP32", "The model without quantization, in 32-bit floating point."),
-    ("WxAy", "A quantizer with x bits for weights and y for activations."),
+    ("WxAy", "A quantizer with x bits for weights and y for activations; fractions are means over the Linears' MACs."),
     ("Covered", "Share of the vision tower's parameters or MACs that the quantizer reaches."),
     ("Arm", "The quantized model, or its FP32 control."),
 )
@@ -70,7 +70,7 @@ _COMPARISON: Entries = (
 )  # fmt: skip
 _COMPUTE: Entries = (
     ("MACs", "Multiply-accumulate operations of one image."),
-    ("BOPs", "Bit operations: MACs times weight bits times activation bits; what is not quantized counts 32 × 32."),
+    ("BOPs", "Bit operations: MACs times the bits of both factors; what is not quantized counts 32 × 32."),
     ("Compute saved", "Share of full-depth MACs that is not spent, with patch embedding, blocks, every head and gate "
      "met on the way, and the products with the classes counted."),
     ("Blocks saved", "The paper's count: 1 − mean exit layer / depth."),

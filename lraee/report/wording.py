@@ -75,8 +75,13 @@ def count(value: float) -> str:
 
 
 def bits(value: float) -> str:
-    """A number of bits, whole or a mean: ``4``, ``4.4``."""
-    return number(value, 0 if math.isnan(value) or value == round(value) else 1)
+    """Bits: 4 as ``4``; a mean that is no whole number with one decimal, as ``4.4``."""
+    return number(value, 0 if float(value).is_integer() else 1)
+
+
+def bit_pair(weights: float, activations: float) -> str:
+    """Bits of weights and activations: ``W4A8``, ``W4.4A8``."""
+    return f"W{bits(weights)}A{bits(activations)}"
 
 
 def p_value(value: float) -> str:

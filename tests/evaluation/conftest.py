@@ -11,13 +11,11 @@ from lraee.evaluation.choices import AblationSettings, ExitSettings, Sensitivity
 from lraee.evaluation.run import Run, evaluate_both_arms, fit_both_arms
 from lraee.exits.score_table import COLUMNS, FINAL, score_tables
 from lraee.exits.variants import Images, deal_again
-from lraee.metrics.compute import Bits
-from tests.evaluation.tables import CLASSES, SHAPE
+from tests.evaluation.tables import CLASSES, QUANTIZED, SHAPE
 
 LAYERS, DEPTH, FIT_IMAGES = (8, 9, 10, 11), 12, 100
 AGGREGATIONS, SUPERVISIONS = ("ssa", "cls"), ("distilled", "hard", "label-free")
 SIZES = {"gate": 150, "select": 160, "test": 170}
-BITS = Bits(4, 4, 0.8)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -186,7 +184,7 @@ def evaluate(class_names):
     """Open the test split for what was fitted, on the given scores."""
 
     def open_test(fitted, tables, seed=0):
-        return evaluate_both_arms(fitted, tables["test"], tables["fp32_test"], BITS, class_names, seed)
+        return evaluate_both_arms(fitted, tables["test"], tables["fp32_test"], QUANTIZED, class_names, seed)
 
     return open_test
 
@@ -204,8 +202,3 @@ def small_evaluated(small_fitted, tables, evaluate):
 @pytest.fixture(scope="session")
 def points(evaluated):
     return evaluated["points"]
-
-
-@pytest.fixture(scope="session")
-def bits():
-    return BITS

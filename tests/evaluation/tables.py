@@ -1,5 +1,7 @@
 """Score tables, benches and fitted configurations written by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -8,7 +10,7 @@ from lraee.evaluation.choices import Configuration
 from lraee.evaluation.fit import Fitted
 from lraee.exits.score_table import COLUMNS, FINAL, ScoreTable, score_tables
 from lraee.exits.variants import BASE
-from lraee.metrics.compute import Bits
+from lraee.metrics.compute import FLOAT_BITS, whole_tower
 from lraee.models.shape import TowerShape
 
 # Stem 9*12*16 = 1,728. Block 4*10*16^2 + 2*10^2*16 + 2*10*16*64 = 33,920. Own head 16*8 = 128. An exit's head
@@ -17,6 +19,11 @@ SHAPE = TowerShape(depth=12, tokens=10, width=16, hidden=64, patch=12, embedding
 STEM, BLOCK, OWN, HEAD, PRODUCTS = 1_728, 33_920, 128, 384, 40
 FULL = STEM + 12 * BLOCK + OWN + PRODUCTS
 CLASSES = 5
+UNQUANTIZED = whole_tower(SHAPE, FLOAT_BITS)
+# Block b has 16 b BOPs a MAC, so the first L have 8 L (L + 1).
+QUANTIZED = replace(
+    UNQUANTIZED, weight_bits=4, activation_bits=4, block_bops=tuple(16 * number * BLOCK for number in range(1, 13))
+)
 
 
 def hand_table(labels, own, exits, confidence=None, variant=BASE, samples=None) -> ScoreTable:
@@ -35,9 +42,9 @@ def hand_table(labels, own, exits, confidence=None, variant=BASE, samples=None) 
     return table
 
 
-def hand_bench(*args, bits=None, seed=0, **kwargs) -> TestBench:
+def hand_bench(*args, coverage=UNQUANTIZED, seed=0, **kwargs) -> TestBench:
     """A bench with one hand-written table, of the base."""
-    return TestBench({BASE: hand_table(*args, **kwargs)}, SHAPE, CLASSES, bits or Bits(), seed)
+    return TestBench({BASE: hand_table(*args, **kwargs)}, SHAPE, CLASSES, coverage, seed)
 
 
 def hand_fitted(layers, thresholds, **changes) -> Fitted:

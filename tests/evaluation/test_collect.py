@@ -12,8 +12,8 @@ from lraee.metrics.statistics import holm
 
 def header(bits):
     return {
-        "settings": {"scheme": "uniform"}, "description": f"W{bits}", "weight_bits": bits, "activation_bits": bits,
-        "parameters": 0.9, "macs": 0.8,
+        "settings": {"scheme": "uniform"}, "description": f"W{bits}",
+        "coverage": {"weight_bits": bits, "activation_bits": bits, "parameters": 0.9, "macs": 0.8},
     }  # fmt: skip
 
 

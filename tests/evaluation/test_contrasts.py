@@ -24,7 +24,6 @@ from lraee.evaluation.contrasts import (
     static_row,
 )
 from lraee.evaluation.fit import Static
-from lraee.metrics.compute import Bits
 from lraee.metrics.statistics import mcnemar_p, wilson
 from tests.evaluation.tables import (
     BLOCK,
@@ -34,6 +33,7 @@ from tests.evaluation.tables import (
     PRODUCTS,
     SHAPE,
     STEM,
+    UNQUANTIZED,
     hand_bench,
     hand_fitted,
     hand_table,
@@ -204,7 +204,7 @@ def test_classes_always_sum_to_the_whole(seed):
 def test_a_seed_worked_by_hand(control):
     base = hand_table(LABELS, [0, 0, 0, 0], {SSA8: LABELS, CLS12: LABELS})
     seeded = hand_table(LABELS, [0, 0, 0, 0], {SSA8: [0, 1, 2, 0], CLS12: [0, 1, 0, 3]}, variant="seed-1")
-    arm = TestBench({"base": base, "seed-1": seeded}, SHAPE, CLASSES, Bits(), 0)
+    arm = TestBench({"base": base, "seed-1": seeded}, SHAPE, CLASSES, UNQUANTIZED, 0)
     own, refit = hand_fitted([8], [-INF], variant="seed-1"), REFIT.model_copy(update={"variant": "seed-1"})
     row, per_image = seed_row(arm, control, own, EVERYBODY, refit)
     assert {name: values.tolist() for name, values in per_image.items()} == {

@@ -68,7 +68,7 @@ def test_the_operating_point_on_select_equals_routing_select_again(fitted, table
     for one in fitted:
         c, result = one.configuration, on_select(one, tables)
         parts = components(SHAPE, CLASSES, POLICIES[c.policy].macs(SHAPE, c.gate_features))
-        costs = exit_costs(parts, c.layers, 12, refitted=c.final == ("cls", "hard"))
+        costs = exit_costs(parts, c.layers, refitted=c.final == ("cls", "hard"))
         assert one.select_top1 == pytest.approx(result.correct.mean(), abs=1e-12)
         assert one.select_saved == pytest.approx(1 - result.shares @ costs.leaving / costs.full, abs=1e-9)
 

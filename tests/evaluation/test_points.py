@@ -19,7 +19,6 @@ from lraee.evaluation.points import (
     sensitivity_rows,
     static_row,
 )
-from lraee.metrics.compute import Bits
 from lraee.metrics.statistics import mcnemar_p, wilson
 from tests.evaluation.tables import (
     BLOCK,
@@ -28,8 +27,10 @@ from tests.evaluation.tables import (
     HEAD,
     OWN,
     PRODUCTS,
+    QUANTIZED,
     SHAPE,
     STEM,
+    UNQUANTIZED,
     hand_bench,
     hand_fitted,
     hand_table,
@@ -47,7 +48,7 @@ ROUTED = hand_fitted([8, 10], [0.6, 0.5])
 
 @pytest.fixture
 def bench():
-    return hand_bench(LABELS, OWN_ANSWERS, EXITS, SURE, bits=Bits(4, 8, 0.5))
+    return hand_bench(LABELS, OWN_ANSWERS, EXITS, SURE, coverage=QUANTIZED)
 
 
 def test_routed_answers_against_full_depth_worked_by_hand(bench):
@@ -67,6 +68,11 @@ def test_routed_answers_against_full_depth_worked_by_hand(bench):
     macs = (6 * STEM + 60 * BLOCK + 10 * (HEAD + PRODUCTS) + 2 * (OWN + PRODUCTS)) / 6
     assert row["macs"] == pytest.approx(macs)
     assert row["saved"] == pytest.approx(1 - macs / FULL)
+    # A third of the images each leaves after 8, 10 and 12 blocks, of 576, 880 and 1,248 BOPs a MAC.
+    blocks = (576 + 880 + 1248) / 3 * BLOCK
+    assert row["bops"] == pytest.approx(1024 * (macs - 10 * BLOCK) + blocks)
+    assert row["bops_saved"] == pytest.approx(1 - row["bops"] / (1024 * (FULL - 12 * BLOCK) + 1248 * BLOCK))
+    assert row["bops_saved_blocks"] == pytest.approx(1 - blocks / (1248 * BLOCK))
     assert (row["study"], row["layers"], row["full_depth_head"]) == ("frontier", "8,10", "own")
     assert row["gate_features"] == ""  # confidence has no gate
     assert row["thresholds"] == "[0.6, 0.5]"
@@ -101,6 +107,8 @@ def test_a_static_exit_and_full_depth_worked_by_hand(bench):
     assert (row["correct"], row["rescue"], row["loss"]) == (4, 3, 2)
     assert row["disagreement"] == pytest.approx(5 / 6)
     assert row["macs"] == STEM + 10 * BLOCK + HEAD + PRODUCTS
+    assert row["bops"] == 1024 * (STEM + HEAD + PRODUCTS) + 880 * BLOCK
+    assert row["bops_saved_blocks"] == pytest.approx(1 - 880 / 1248)
     assert (row["mean_layer"], row["saved_blocks"]) == pytest.approx((10.0, 1 / 6))
     full = full_depth_row(bench, 0.125)
     assert (full["correct"], full["select_top1"], full["macs"], full["mean_layer"]) == (3, 0.125, FULL, 12.0)
@@ -148,7 +156,7 @@ def test_exits_worked_by_hand(bench):
 
 
 def test_auroc_is_scikit_learns_over_all_test_images(fitted, tables):
-    bench = TestBench(tables["test"], SHAPE, CLASSES, Bits(), 0)
+    bench = TestBench(tables["test"], SHAPE, CLASSES, UNQUANTIZED, 0)
     own = fitted.arms[0].headline
     rows = exit_rows(bench, own, bench.routed(own))
     scores = tables["test"]["base"].at("ssa", "distilled", [8, 10, 11])
@@ -202,6 +210,9 @@ def test_costs_by_component_worked_by_hand(bench):
         assert rows[name]["bops_routed"] == pytest.approx(1024 * 10 / 6 * each)
     assert (rows["patch embedding"]["macs_full"], rows["patch embedding"]["macs_routed"]) == (STEM, STEM)
     assert (rows["blocks"]["macs_full"], rows["blocks"]["macs_routed"]) == pytest.approx((12 * BLOCK, 10 * BLOCK))
+    assert (rows["blocks"]["bops_full"], rows["blocks"]["bops_routed"]) == pytest.approx(
+        (1248 * BLOCK, (576 + 880 + 1248) / 3 * BLOCK)
+    )
     at_the_end = [row for name, row in rows.items() if name not in {"patch embedding", "blocks", *heads}]
     assert sum(row["macs_full"] for row in at_the_end) == OWN + PRODUCTS
     assert sum(row["macs_routed"] for row in at_the_end) == pytest.approx((OWN + PRODUCTS) / 3)
@@ -214,7 +225,7 @@ def test_components_sum_to_the_routed_and_the_full_depth_point(seed, policy):
     rng = np.random.default_rng(seed)
     answers = {key: rng.integers(0, 3, 30) for key in (SSA8, SSA10)}
     labels, own, sure = rng.integers(0, 3, 30), rng.integers(0, 3, 30), {k: rng.random(30) for k in answers}
-    bench = hand_bench(labels, own, answers, sure, bits=Bits(4, 6, 0.7))
+    bench = hand_bench(labels, own, answers, sure, coverage=QUANTIZED)
     fitted = hand_fitted([8, 10], rng.random(2), policy=policy)
     rows = cost_rows(bench, fitted, bench.routed(fitted))
     routed, full = routed_row(bench, fitted, "frontier"), full_depth_row(bench, 0.0)
@@ -304,15 +315,15 @@ def test_sensitivity_of_a_whole_run(evaluated, points):
 def test_variants_that_answered_other_images_are_refused():
     base = hand_table([0, 1], [0, 1], {})
     same, other = (hand_table([0, 1], [0, 1], {}, variant="seed-1", samples=samples) for samples in ([0, 1], [1, 0]))
-    TestBench({"base": base, "seed-1": same}, SHAPE, CLASSES, Bits(), 0)
+    TestBench({"base": base, "seed-1": same}, SHAPE, CLASSES, UNQUANTIZED, 0)
     with pytest.raises(ValueError, match="variants of the heads answered different test images"):
-        TestBench({"base": base, "seed-1": other}, SHAPE, CLASSES, Bits(), 0)
+        TestBench({"base": base, "seed-1": other}, SHAPE, CLASSES, UNQUANTIZED, 0)
 
 
 def test_a_variant_is_routed_by_its_own_heads_and_compared_with_the_one_full_depth():
     base = hand_table([0, 1, 2], [0, 0, 0], {SSA8: [1, 1, 1]})
     seeded = hand_table([0, 1, 2], [0, 0, 0], {SSA8: [0, 1, 2]}, variant="seed-1")
-    bench = TestBench({"base": base, "seed-1": seeded}, SHAPE, CLASSES, Bits(), 0)
+    bench = TestBench({"base": base, "seed-1": seeded}, SHAPE, CLASSES, UNQUANTIZED, 0)
     rows = [routed_row(bench, hand_fitted([8], [-INF], variant=name), "frontier") for name in ("base", "seed-1")]
     assert [row["correct"] for row in rows] == [1, 3]
     assert [row["margin"] for row in rows] == pytest.approx([0.0, 2 / 3])

@@ -1,5 +1,6 @@
 import inspect
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from lraee.exits.policies import POLICIES
 from lraee.exits.routing import route
 from lraee.exits.score_table import score_tables
 from lraee.report.tables import SCHEMA
-from tests.evaluation.tables import BLOCK, FULL, HEAD, OWN, PRODUCTS, STEM, permuted_labels, point_of
+from tests.evaluation.tables import BLOCK, FULL, HEAD, OWN, PRODUCTS, QUANTIZED, STEM, permuted_labels, point_of
 
 FIT_TABLES = ("gate", "select", "fp32_gate", "fp32_select")
 TEST_TABLES = ("test", "fp32_test")
@@ -225,8 +226,7 @@ def test_columns_are_of_the_kind_that_the_report_asks_for(evaluated):
 
 
 def test_put_together_the_tables_have_all_that_the_report_asks_for(evaluated):
-    header = {"settings": {"scheme": "uniform"}, "description": "W4", "weight_bits": 4, "activation_bits": 4,
-              "parameters": 0.9, "macs": 0.8}  # fmt: skip
+    header = {"settings": {"scheme": "uniform"}, "description": "W4", "coverage": asdict(QUANTIZED)}
     quantizers = quantizer_table(evaluated["quantizers"], {"w4a4": header})
     answers = evaluated["answers"].drop_duplicates(["quantizer", "sample"])
     together = {
@@ -320,12 +320,16 @@ def test_full_depth_saves_nothing_and_has_no_margin(points, tables):
         assert full.loc[precision, "top1"] == (base.final_prediction == base.labels).mean()
 
 
-def test_the_quantized_arm_counts_its_bits_and_the_control_32(points, bits):
+def test_the_quantized_arm_counts_the_bits_of_each_block_and_the_control_32(points):
     full = points[points.study == "full-depth"].set_index("precision")
-    # 80 % of the tower's MACs at 4 x 4 bits; its own head is in the tower, the class products are not.
-    tower = FULL - PRODUCTS
-    assert bits.covered_macs == 0.8
-    assert full.loc["w4a4", "bops"] == pytest.approx(tower * (0.8 * 16 + 0.2 * 1024) + PRODUCTS * 1024)
+    assert full.loc["w4a4", "bops"] == 1024 * (STEM + OWN + PRODUCTS) + 1248 * BLOCK
+    assert full.loc["fp32", "bops"] == 1024 * FULL
+    static = points[points.study == "static"].drop_duplicates(["precision", "layers"])
+    assert len(static) > 8
+    for row in static.itertuples():
+        layer = int(row.layers)
+        share = layer * (layer + 1) / (12 * 13) if row.precision == "w4a4" else layer / 12
+        assert row.bops_saved_blocks == pytest.approx(1 - share)
 
 
 def test_select_figures_of_full_depth_are_from_the_select_split(points, tables):

@@ -6,8 +6,19 @@ from lraee.evaluation.bench import TestBench
 from lraee.evaluation.points import routed_row
 from lraee.evaluation.sweep import sweep_rows, threshold_rows
 from lraee.exits.thresholds import ThresholdGrid
-from lraee.metrics.compute import Bits
-from tests.evaluation.tables import BLOCK, CLASSES, FULL, HEAD, PRODUCTS, SHAPE, STEM, hand_bench, hand_fitted
+from tests.evaluation.tables import (
+    BLOCK,
+    CLASSES,
+    FULL,
+    HEAD,
+    PRODUCTS,
+    QUANTIZED,
+    SHAPE,
+    STEM,
+    UNQUANTIZED,
+    hand_bench,
+    hand_fitted,
+)
 
 SSA8, SSA10 = ("ssa", "distilled", 8), ("ssa", "distilled", 10)
 GRID = ThresholdGrid(low=0.25, high=0.75, points=3)
@@ -26,9 +37,9 @@ def test_the_sweep_worked_by_hand():
     assert {(row["policy"], row["layers"], row["n"]) for row in rows} == {("confidence", "8,10", 3)}
 
 
-def test_every_row_of_the_sweep_is_routing_with_that_threshold(evaluated, fitted, tables, bits):
+def test_every_row_of_the_sweep_is_routing_with_that_threshold(evaluated, fitted, tables):
     grid = fitted.grid.values.tolist()
-    for arm, name, used in zip(fitted.arms, ("test", "fp32_test"), (bits, Bits()), strict=True):
+    for arm, name, used in zip(fitted.arms, ("test", "fp32_test"), (QUANTIZED, UNQUANTIZED), strict=True):
         bench = TestBench(tables[name], SHAPE, CLASSES, used, 0)
         rows = evaluated["sweep"][evaluated["sweep"].precision == arm.precision]
         for own in arm.sweep:

@@ -3,7 +3,9 @@
 The counter sees convolutions and matrix products. Excluded on both sides: biases, LayerNorm, softmax, GELU, additions.
 """
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,7 +22,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from lraee.exits.policies import POLICIES
 from lraee.metrics.compute import (
     FLOAT_BITS,
-    Bits,
     BlockBits,
     Components,
     bit_operations,
@@ -39,7 +41,7 @@ from lraee.metrics.compute import (
 )
 from lraee.models.shape import TowerShape
 from lraee.models.tower import ROLES
-from lraee.quantize.schemes import Part
+from lraee.quantize.schemes import Coverage, Part
 from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
 
 VIT_B_32 = TowerShape(depth=12, tokens=50, width=768, hidden=3072, patch=3072, embedding=512, projected=True)
@@ -138,11 +140,11 @@ FULL = 234 + 35
 def test_components_by_hand() -> None:
     assert (stem_macs(SMALL), block_macs(SMALL), head_macs(SMALL), tower_macs(SMALL)) == (8, 72, 10, 234)
     parts = components(SMALL, 7, gate=5)
-    assert parts == Components(stem=8, block=72, own_head=10, exit_head=14, class_products=35, gate=5)
+    assert parts == Components(stem=8, blocks=(72, 72, 72), own_head=10, exit_head=14, class_products=35, gate=5)
 
 
 def test_exit_costs_by_hand() -> None:
-    costs = exit_costs(components(SMALL, 7, gate=5), [1, 2], depth=3)
+    costs = exit_costs(components(SMALL, 7, gate=5), [1, 2])
     assert costs.full == FULL
     assert costs.leaving.tolist() == [8 + 72 + 54, 8 + 144 + 108, FULL + 108]
     assert (costs.blocks.tolist(), costs.full_blocks) == ([72, 144, 216], 216)
@@ -150,85 +152,16 @@ def test_exit_costs_by_hand() -> None:
 
 def test_a_head_refitted_at_full_depth_costs_an_exits_head_instead_of_the_own_one() -> None:
     parts = components(SMALL, 7, gate=5)
-    own, refitted = (exit_costs(parts, [1, 2], 3, refitted=refitted) for refitted in (False, True))
+    own, refitted = (exit_costs(parts, [1, 2], refitted=refitted) for refitted in (False, True))
     assert refitted.leaving.tolist() == [*own.leaving[:-1], own.leaving[-1] - 10 + 14]
     assert refitted.full == own.full == FULL  # still compared with the model as it is
 
 
 def test_a_static_exit_has_one_head_one_place_and_no_gate() -> None:
     for layer in (1, 2, 3):
-        costs = static_costs(components(SMALL, 7, gate=5), layer, depth=3)
+        costs = static_costs(components(SMALL, 7, gate=5), layer)
         assert costs.leaving.tolist() == [8 + layer * 72 + 14 + 35]
         assert (costs.blocks.tolist(), costs.full, costs.full_blocks) == ([layer * 72], FULL, 216)
-
-
-def test_bit_operations_by_hand() -> None:
-    # Half of the tower's 234 MACs at 4 x 8 bits: 117 of the blocks' 216; a third of that in each block.
-    bops = bit_operations(components(SMALL, 7, gate=5), SMALL, Bits(4, 8, 0.5))
-    assert bops.block == pytest.approx((117 * 32 + 99 * 1024) / 3)
-    assert (bops.stem, bops.own_head, bops.exit_head, bops.class_products, bops.gate) == tuple(
-        1024 * macs for macs in (8, 10, 14, 35, 5)
-    )
-
-
-@settings(deadline=None, max_examples=40)
-@given(shapes, st.integers(1, 1000), st.integers(0, 99))
-def test_without_quantization_bit_operations_are_1024_macs(shape: TowerShape, classes: int, gate: int) -> None:
-    macs = components(shape, classes, gate)
-    assert bit_operations(macs, shape, Bits()) == macs.times(1024, 1024, 1024)
-    exits = [exit_costs(parts, [1], shape.depth) for parts in (macs, bit_operations(macs, shape, Bits()))]
-    assert exits[1].leaving.tolist() == (1024 * exits[0].leaving).tolist()
-    assert exits[1].full == 1024 * exits[0].full
-
-
-@settings(deadline=None, max_examples=40)
-@given(shapes, st.integers(2, 8), st.integers(2, 8))
-def test_blocks_that_are_covered_wholly_cost_macs_times_both_bits(shape: TowerShape, weights: int, acts: int) -> None:
-    blocks = shape.depth * block_macs(shape) / tower_macs(shape)
-    macs = components(shape, 10, 0)
-    bops = bit_operations(macs, shape, Bits(weights, acts, blocks))
-    assert bops.block == pytest.approx(macs.block * weights * acts)
-    assert bops.stem == 1024 * macs.stem
-
-
-@settings(deadline=None, max_examples=40)
-@given(shapes)
-def test_a_tower_in_16_bits_costs_256_bit_operations_a_mac_and_what_exits_add_1024(shape: TowerShape) -> None:
-    macs = components(shape, 10, 5)
-    bops = bit_operations(macs, shape, Bits(16, 16, 1.0))
-    found = (bops.stem, bops.block, bops.own_head)
-    assert found == pytest.approx(tuple(256 * part for part in (macs.stem, macs.block, macs.own_head)))
-    added = (bops.exit_head, bops.class_products, bops.gate)
-    assert added == tuple(1024 * part for part in (macs.exit_head, macs.class_products, macs.gate))
-
-
-@settings(deadline=None, max_examples=40)
-@given(shapes, st.integers(2, 8), st.integers(2, 8), st.floats(0.0, 1.0))
-def test_the_covered_share_is_one_of_the_whole_tower(
-    shape: TowerShape, weights: int, acts: int, share_of_blocks: float
-) -> None:
-    tower = tower_macs(shape)
-    covered = share_of_blocks * shape.depth * block_macs(shape) / tower
-    bops = bit_operations(components(shape, 10, 0), shape, Bits(weights, acts, covered))
-    whole = bops.stem + shape.depth * bops.block + bops.own_head
-    assert whole == pytest.approx(tower * (covered * weights * acts + (1 - covered) * 1024))
-
-
-@pytest.mark.parametrize("reading", ["all_linears", "mlp_only"])
-def test_bit_operations_of_a_quantizer_are_those_of_the_linears_that_it_covers(tower: Any, reading: str) -> None:
-    covers = DynamicInt8(scheme="dynamic-int8", reading=reading).coverage(tower, {})
-    bits = Bits(8, 7, covers.macs)
-    names = ("qkv", "proj", "fc1", "fc2") if reading == "all_linears" else ("fc1", "fc2")
-    x = torch.zeros(1, tower.shape.tokens, 1)
-    quantized = sum(
-        _counted(getattr(block, name), x.expand(-1, -1, getattr(block, name).in_features))
-        for block in tower.blocks
-        for name in names
-    )
-    bops = bit_operations(components(tower.shape, 10, 0), tower.shape, bits)
-    rest = tower.shape.depth * block_macs(tower.shape) - quantized
-    expected = quantized * bits.weights * bits.activations + rest * 1024
-    assert tower.shape.depth * bops.block == pytest.approx(expected)
 
 
 def small_tower(shape: TowerShape = SMALL, parameters: int = 1000) -> Any:
@@ -249,9 +182,16 @@ def test_the_coverage_of_mixed_bits_by_hand() -> None:
     assert found.block_bops == (24 * 32 + 16 * 64 + 12 * 32 + (8 + 12) * 1024, 8 * 6 + 64 * 1024, 72 * 1024)
     assert (found.stem_bops, found.head_bops) == (8 * 1024, 10 * 1024)
     assert found.parameters == (12 + 6 + 4) / 1000
+    only_inputs: list[BlockBits] = [{**bits, "fc2": (32, 8)} for bits in MIXED]
+    assert coverage_of(small_tower(), only_inputs).parameters == found.parameters
     assert found.macs == (24 + 16 + 12 + 8) / 234  # the products are reached too
     assert found.weight_bits == (24 * 4 + 12 * 8 + 8 * 2) / 44  # but have no weights
     assert found.activation_bits == (24 * 8 + 12 * 4 + 8 * 3) / 44
+
+
+def test_coverage_survives_the_header_of_a_file() -> None:
+    found = coverage_of(small_tower(), MIXED)
+    assert TypeAdapter(Coverage).validate_python(json.loads(json.dumps(asdict(found)))) == found
 
 
 def test_coverage_refuses_too_few_or_too_many_blocks_and_bits_that_reach_no_linear() -> None:
@@ -301,12 +241,77 @@ def test_a_whole_tower_in_32_bits_is_not_quantized_and_in_16_it_is() -> None:
     assert (half.stem_bops, half.block_bops, half.head_bops) == (8 * 256, (72 * 256,) * 3, 10 * 256)
 
 
+# With MIXED, the blocks have 22,656, 65,584 and 73,728 BOPs.
+
+
+def test_bit_operations_by_hand() -> None:
+    bops = bit_operations(components(SMALL, 7, gate=5), coverage_of(small_tower(), MIXED))
+    assert bops.blocks == (22_656, 65_584, 73_728)
+    assert (bops.stem, bops.own_head, bops.exit_head, bops.class_products, bops.gate) == tuple(
+        1024 * macs for macs in (8, 10, 14, 35, 5)
+    )
+
+
+def test_bit_operations_of_exits_in_blocks_of_unlike_bits_by_hand() -> None:
+    bops = bit_operations(components(SMALL, 7, gate=5), coverage_of(small_tower(), MIXED))
+    costs = exit_costs(bops, [1, 2])
+    assert costs.blocks.tolist() == [22_656, 88_240, 161_968]
+    assert costs.leaving.tolist() == [22_656 + 62 * 1024, 88_240 + 116 * 1024, 161_968 + 161 * 1024]
+    assert (costs.full_blocks, costs.full) == (161_968, 161_968 + 53 * 1024)
+    static = static_costs(bops, 2)
+    assert (static.leaving.tolist(), static.blocks.tolist()) == ([88_240 + 57 * 1024], [88_240])
+    assert (static.full_blocks, static.full) == (costs.full_blocks, costs.full)
+
+
+@settings(deadline=None, max_examples=40)
+@given(shapes, st.integers(1, 1000), st.integers(0, 99), st.integers(2, FLOAT_BITS))
+def test_a_whole_tower_costs_its_bits_squared_and_what_exits_add_1024(
+    shape: TowerShape, classes: int, gate: int, bits: int
+) -> None:
+    macs = components(shape, classes, gate)
+    bops = bit_operations(macs, whole_tower(shape, bits))
+    for part in ("stem", "own_head"):
+        assert getattr(bops, part) == bits**2 * getattr(macs, part)
+    assert bops.blocks == tuple(bits**2 * block for block in macs.blocks)
+    for part in ("exit_head", "class_products", "gate"):
+        assert getattr(bops, part) == 1024 * getattr(macs, part)
+
+
+@pytest.mark.parametrize("reading", ["all_linears", "mlp_only"])
+def test_bit_operations_of_a_quantizer_are_those_of_the_linears_that_it_covers(tower: Any, reading: str) -> None:
+    covers = DynamicInt8(scheme="dynamic-int8", reading=reading).coverage(tower, {})
+    names = ROLES if reading == "all_linears" else ("fc1", "fc2")
+    x = torch.zeros(1, tower.shape.tokens, 1)
+    for block, bops in zip(tower.blocks, covers.block_bops, strict=True):
+        reached = [getattr(block, name) for name in names]
+        quantized = sum(_counted(linear, x.expand(-1, -1, linear.in_features)) for linear in reached)
+        whole = _counted(block, x.expand(-1, -1, tower.shape.width))
+        assert bops == quantized * 8 * 7 + (whole - quantized) * 1024
+
+
+@settings(deadline=None, max_examples=40)
+@given(shapes, st.lists(blocks, min_size=12, max_size=12), st.integers(0, 99), st.data())
+def test_what_two_exits_differ_by_is_the_blocks_between_them_and_one_exit(
+    shape: TowerShape, bits: list[BlockBits], gate: int, data: st.DataObject
+) -> None:
+    reached: list[BlockBits] = [{**one, "fc2": (4, 4)} for one in bits[: shape.depth]]
+    coverage = coverage_of(small_tower(shape), reached)
+    parts = bit_operations(components(shape, 7, gate), coverage)
+    layers = sorted(data.draw(st.sets(st.integers(1, shape.depth), min_size=1)))
+    costs = exit_costs(parts, layers)
+    between = [sum(coverage.block_bops[a:b]) for a, b in pairwise([0, *layers, shape.depth])]
+    assert np.diff(costs.blocks, prepend=0.0) == pytest.approx(between)
+    each = 1024 * (head_exit_macs(shape) + 7 * shape.embedding + gate)
+    assert np.diff(costs.leaving[:-1], prepend=coverage.stem_bops) == pytest.approx(np.add(between[:-1], each))
+    assert costs.full_blocks == pytest.approx(sum(coverage.block_bops))
+
+
 @settings(deadline=None, max_examples=50)
 @given(shapes, st.integers(1, 1000), st.integers(0, 99), st.data())
 def test_leaving_later_costs_more(shape: TowerShape, classes: int, gate: int, data: st.DataObject) -> None:
     layers = sorted(data.draw(st.sets(st.integers(1, shape.depth - 1), min_size=1)))
     parts = components(shape, classes, gate)
-    costs = exit_costs(parts, layers, shape.depth)
+    costs = exit_costs(parts, layers)
     assert (np.diff(costs.leaving) > 0).all()
     assert (np.diff(costs.blocks) > 0).all()
     # Nobody leaving saves nothing and pays for every head.
@@ -318,7 +323,7 @@ def test_leaving_later_costs_more(shape: TowerShape, classes: int, gate: int, da
 @settings(deadline=None, max_examples=30)
 @given(shapes)
 def test_no_exit_at_all_costs_full_depth(shape: TowerShape) -> None:
-    costs = exit_costs(components(shape, 10, gate=3), [], shape.depth)
+    costs = exit_costs(components(shape, 10, gate=3), [])
     assert costs.leaving.tolist() == [costs.full]
     assert costs.full == tower_macs(shape) + linear_macs(1, shape.embedding, 10)
 

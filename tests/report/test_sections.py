@@ -14,6 +14,7 @@ from lraee.names import FP32
 from lraee.report import figures
 from lraee.report.content import frontier, marked, rounded
 from lraee.report.datatables import DataTable
+from lraee.report.limits import limits
 from lraee.report.sections import controls, cost, gates, noise, remarks, statistics, trade_off
 from lraee.report.tables import ReportTables
 
@@ -188,6 +189,15 @@ def test_bits_decide_what_is_a_fair_comparison() -> None:
     found = controls.with_bits(frame)
     assert found["comparison"].tolist() == ["itself", "no more bits", "more bits", "more bits"]
     assert found["other_bits"].tolist() == ["W4A8", "W4A4", "W2A16", "W32A32"]
+
+
+def test_mean_bits_have_a_decimal_only_where_they_are_no_whole_number(one: ReportTables) -> None:
+    own = one.quantizers["quantizer"] == NAME
+    mixed = one.quantizers.assign(weight_bits=np.where(own, 4.37, 32.0), activation_bits=np.where(own, 4.0, 32.0))
+    changed = dataclasses.replace(one, quantizers=mixed)
+    cells = [[cell.text for cell in row[3:5]] for row in controls.quantizers(changed).rows]
+    assert sorted(cells) == [["32", "32"], ["4.4", "4"]]
+    assert any("(here W4.4A4)" in sentence for sentence in limits(changed))
 
 
 def test_cls_and_ssa_are_compared_at_every_layer(one: ReportTables) -> None:

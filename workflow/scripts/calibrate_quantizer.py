@@ -27,4 +27,5 @@ with logged(snakemake):
 
     state = scheme.calibrate(model.tower, batches)
     described = {"description": scheme.description, "settings": snakemake.params.scheme, "remarks": list(remarks)}
-    write_tensors(snakemake.output[0], state, described | asdict(scheme.coverage(model.tower, state)))
+    covers = {"coverage": asdict(scheme.coverage(model.tower, state))}
+    write_tensors(snakemake.output[0], state, described | covers)

@@ -12,6 +12,7 @@ from lraee.report.content import ARM, HOLM, MARGIN, SAVED, TOP1, Block, N, P, Pa
 from lraee.report.datatables import Column, DataTable, build
 from lraee.report.sections.trade_off import roles
 from lraee.report.tables import ReportTables
+from lraee.report.wording import bit_pair
 
 _QUANTIZER = Column("quantizer", "Quantizer")
 
@@ -38,7 +39,7 @@ def quantizers(tables: ReportTables) -> DataTable:
     """What each quantizer covers and costs at full depth, and which answers it changes."""
     columns = [
         _QUANTIZER, Column("scheme", "Scheme"), Column("description", "Description"),
-        Column("weight_bits", "Weight bits", "count"), Column("activation_bits", "Activation bits", "count"),
+        Column("weight_bits", "Weight bits", "bits"), Column("activation_bits", "Activation bits", "bits"),
         Column("covered_parameters", "Parameters covered", "percent1"),
         Column("covered_macs", "MACs covered", "percent1"), TOP1, N,
         Column("difference", "Minus FP32, points", "points", True), P,
@@ -54,8 +55,7 @@ def with_bits(controls: pd.DataFrame) -> pd.DataFrame:
     ``comparison``: "itself", "no more bits" (neither weights nor activations have more) or "more bits".
     """
     bits = {
-        side: [f"W{w:.0f}A{a:.0f}" for w, a in zip(controls[f"{side}weight_bits"], controls[f"{side}activation_bits"],
-                                                   strict=True)]
+        side: list(map(bit_pair, controls[f"{side}weight_bits"], controls[f"{side}activation_bits"]))
         for side in ("", "other_")
     }  # fmt: skip
     fewer = (controls["other_weight_bits"] <= controls["weight_bits"]) & (
