@@ -87,7 +87,7 @@ class Named:
     def __get_pydantic_core_schema__(self, source: type[BaseModel], handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(
             self._parse,
-            core_schema.is_instance_schema(source),
+            core_schema.is_instance_schema(BaseModel),
             serialization=core_schema.plain_serializer_function_ser_schema(BaseModel.model_dump, info_arg=False),
             json_schema_input_schema=core_schema.dict_schema(),
         )

@@ -89,6 +89,13 @@ REFUSED = {
     "misspelt key": (("sed",), 3, ["sed is not a known key", "3"]),
     "misspelt nested key": ((*EXITS, "heads", "epoch"), 3, ["exits.heads.epoch is not a known key", "3"]),
     "misspelt key of a quantizer": ((*QUANTIZER, "weights", "bit"), 3, ["quantizers.w4a4.weights.bit", "known key"]),
+    "misspelt key of a quantizer's start": (
+        QUANTIZER, {"scheme": "cpt-v", "start": {"scheme": "dynamic-int8", "reading": "mlps"}},
+        ["quantizers.w4a4.start", "reading", "'all_linears'"],
+    ),
+    "start without scales to search": (
+        QUANTIZER, {"scheme": "cpt-v", "start": {"scheme": "bfloat16"}}, ["quantizers.w4a4.start", "bfloat16"],
+    ),
     "missing key": (("experiment",), MISSING, ["experiment is missing"]),
     "missing nested key": ((*EXITS, "headline", "policy"), MISSING, ["exits.headline.policy is missing"]),
     "exit layer 0": ((*EXITS, "candidates"), [0, 8], ["exits.candidates", " 0,", "1 to 11"]),

@@ -26,6 +26,7 @@ rule calibrate_quantizer:
         sources=SOURCES,
         batch=CONFIG.batch,
         device=CONFIG.device,
+        checkpoints=lambda w: f"{RESULTS}/checkpoints/quantizers/{w.quantizer}",
         code=lambda w: code(
             "calibrate_quantizer.py",
             model_module(),

@@ -1,10 +1,13 @@
-"""Calibrate one quantizer on the `quant` split."""
+"""Calibrate one quantizer on the `quant` split; a search that was interrupted goes on where it was."""
 
+import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 from _job import logged, use_threads
 from _network import load_model, loader_and_rows
 
+from lraee.config import fingerprint
 from lraee.io import read_table
 from lraee.quantize.schemes import SCHEMES
 from lraee.registry import parse
@@ -14,9 +17,13 @@ with logged(snakemake):
     use_threads(snakemake)
     model = load_model(snakemake)
     loader, rows = loader_and_rows(model, snakemake)
-    scheme = parse(SCHEMES, "scheme", snakemake.params.scheme)
+    p = snakemake.params
+    as_set = parse(SCHEMES, "scheme", p.scheme)
     tables = map(read_table, snakemake.input.utilisation)
-    scheme = scheme.told({point.quantizer: table for point, table in zip(scheme.needs(), tables, strict=True)})
+    scheme = as_set.told({point.quantizer: table for point, table in zip(as_set.needs(), tables, strict=True)})
+    # A checkpoint belongs to these settings, this code and these very files.
+    files = [(path, Path(path).stat().st_mtime_ns) for path in map(str, snakemake.input)]
+    checkpoint = Path(p.checkpoints) / f"{fingerprint(dict(p.items()), files)}.safetensors"
     remarks = {}  # calibration may read the images more than once
 
     def batches():
@@ -25,7 +32,8 @@ with logged(snakemake):
             if batch.samples:
                 yield batch.pixels
 
-    state = scheme.calibrate(model.tower, batches)
-    described = {"description": scheme.description, "settings": snakemake.params.scheme, "remarks": list(remarks)}
+    state = scheme.calibrate_resumably(model.tower, batches, checkpoint)
+    described = {"description": as_set.description, "settings": p.scheme, "remarks": list(remarks)}
     covers = {"coverage": asdict(scheme.coverage(model.tower, state))}
     write_tensors(snakemake.output[0], state, described | covers)
+    shutil.rmtree(p.checkpoints, ignore_errors=True)

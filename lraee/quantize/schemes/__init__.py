@@ -8,6 +8,7 @@ reaches. Most say only which Linear gets which bits, ranges and observer (a `Lin
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from pydantic import Field
@@ -98,6 +99,13 @@ class Scheme(Settings, ABC):
     @abstractmethod
     def calibrate(self, tower: "Tower", batches: Batches) -> QuantizerState:
         """Fit the scheme to an FP32 tower; the tower stays as it is."""
+
+    def calibrate_resumably(self, tower: "Tower", batches: Batches, checkpoint: Path) -> QuantizerState:
+        """Calibrate, and where that takes long, go on from what an interrupted calibration kept in `checkpoint`.
+
+        The path must name all that the calibration depends on. Most schemes keep nothing.
+        """
+        return self.calibrate(tower, batches)
 
     @abstractmethod
     def apply(self, tower: "Tower", state: QuantizerState) -> "Tower":
