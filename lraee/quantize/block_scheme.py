@@ -63,7 +63,7 @@ class BitsScheme(EqualBlocksScheme, VariableBits):
     activation_bits: Bits = 8
 
     def bits_of(self, part: Part) -> tuple[int, int] | None:
-        return self.weight_bits, self.activation_bits
+        return self.activation_bits if part == "products" else self.weight_bits, self.activation_bits
 
     def at_bits(self, bits: int) -> Self:
         return self.model_copy(update={"weight_bits": bits, "activation_bits": bits})

@@ -21,12 +21,16 @@ def static_ranges(tower: Tower, specs: Mapping[Site, ActivationSpec], batches: B
     holds `blocks.<index>.<site>.input_scale` and `.input_zero_point`. ValueError where there is no image.
     """
     state: QuantizerState = {}
-    for name, histogram in _histograms(tower, list(specs), batches).items():
-        spec = specs[name.rpartition(".")[2]]  # type: ignore[index]
-        low, high = OBSERVERS[spec.observer](histogram, spec)
-        scale, zero_point = affine_parameters(torch.tensor(low), torch.tensor(high), spec.bits)
-        state[f"{name}.input_scale"], state[f"{name}.input_zero_point"] = scale, zero_point
+    for name, histogram in histograms(tower, list(specs), batches).items():
+        state |= static_range(name, histogram, specs[name.rpartition(".")[2]])  # type: ignore[index]
     return state
+
+
+def static_range(name: str, histogram: Histogram, spec: ActivationSpec) -> QuantizerState:
+    """Fit the range of one site, "blocks.<index>.<site>": `<name>.input_scale` and `.input_zero_point`."""
+    low, high = OBSERVERS[spec.observer](histogram, spec)
+    scale, zero_point = affine_parameters(torch.tensor(low), torch.tensor(high), spec.bits)
+    return {f"{name}.input_scale": scale, f"{name}.input_zero_point": zero_point}
 
 
 @torch.inference_mode()
@@ -46,7 +50,8 @@ def first_states(tower: Tower, batches: Batches, images: int | None = None) -> l
     return states
 
 
-def _histograms(tower: Tower, sites: list[Site], batches: Batches) -> dict[str, Histogram]:
+def histograms(tower: Tower, sites: list[Site], batches: Batches) -> dict[str, Histogram]:
+    """Histograms of every site in every block, "blocks.<index>.<site>", in two passes; ValueError without an image."""
     names = [f"blocks.{index}.{site}" for index in range(len(tower.blocks)) for site in sites]
     lows = dict.fromkeys(names, float("inf"))
     highs = dict.fromkeys(names, float("-inf"))
@@ -55,7 +60,7 @@ def _histograms(tower: Tower, sites: list[Site], batches: Batches) -> dict[str, 
         low, high = torch.aminmax(x)
         lows[name], highs[name] = min(lows[name], float(low)), max(highs[name], float(high))
 
-    _observe(tower, sites, batches, bounds)
+    observe(tower, sites, batches, bounds)
     if any(high == float("-inf") for high in highs.values()):
         raise ValueError(_NO_IMAGE)
     counts = {name: torch.zeros(BINS, dtype=torch.float64) for name in names}
@@ -64,12 +69,12 @@ def _histograms(tower: Tower, sites: list[Site], batches: Batches) -> dict[str, 
         for image in x:  # float32 counts are exact up to 2^24: enough for one image, not for every batch
             counts[name] += torch.histc(image, BINS, lows[name], highs[name]).cpu()
 
-    _observe(tower, sites, batches, count)
+    observe(tower, sites, batches, count)
     return {name: Histogram(lows[name], highs[name], counts[name]) for name in names}
 
 
 @torch.inference_mode()
-def _observe(tower: Tower, sites: list[Site], batches: Batches, look: Callable[[str, Tensor], None]) -> None:
+def observe(tower: Tower, sites: list[Site], batches: Batches, look: Callable[[str, Tensor], None]) -> None:
     """Run the tower's blocks over the calibration set and show `look` what is at each site of each."""
     for pixels in batches():
         z = tower.stem(pixels.to(tower.device))

@@ -14,6 +14,9 @@ from lraee.quantize.grids import affine_parameters, quantize_affine
 from lraee.quantize.schemes import ActivationSpec
 
 BINS = 4096
+PERCENTILES = (99.9, 99.99, 99.999)
+"""What `best_percentile` chooses among."""
+
 _SHRINKS = torch.linspace(0.2, 1.0, 81)
 
 
@@ -49,19 +52,29 @@ def percentile(histogram: Histogram, spec: ActivationSpec) -> tuple[float, float
 
 def mse(histogram: Histogram, spec: ActivationSpec) -> tuple[float, float]:
     """The joint shrinking of both ends that leaves the smallest mean squared quantization error (OMSE)."""
-    values, weights = histogram.centres, histogram.counts.double()
-    errors = []
-    for shrink in _SHRINKS:
-        low, high = torch.tensor(histogram.low) * shrink, torch.tensor(histogram.high) * shrink
-        scale, zero_point = affine_parameters(low, high, spec.bits)
-        codes = quantize_affine(values.float(), scale, zero_point, spec.bits)
-        errors.append(((((codes - zero_point) * scale).double() - values).square() * weights).sum())
+    low, high = torch.tensor(histogram.low), torch.tensor(histogram.high)
+    errors = [_squared_error(histogram, low * shrink, high * shrink, spec.bits) for shrink in _SHRINKS]
     best = float(_SHRINKS[int(torch.stack(errors).argmin())])
     return histogram.low * best, histogram.high * best
+
+
+def best_percentile(histogram: Histogram, spec: ActivationSpec) -> tuple[float, float]:
+    """Of the cuts at `PERCENTILES` the one that leaves the smallest mean squared quantization error (RepQ-ViT)."""
+    ranges = [percentile(histogram, spec.model_copy(update={"percentile": share})) for share in PERCENTILES]
+    errors = [_squared_error(histogram, torch.tensor(low), torch.tensor(high), spec.bits) for low, high in ranges]
+    return ranges[int(torch.stack(errors).argmin())]
+
+
+def _squared_error(histogram: Histogram, low: Tensor, high: Tensor, bits: int) -> Tensor:
+    """Sum of the squared errors of a histogram's values on the affine grid over [low, high]."""
+    values, (scale, zero_point) = histogram.centres, affine_parameters(low, high, bits)
+    codes = quantize_affine(values.float(), scale, zero_point, bits)
+    return ((((codes - zero_point) * scale).double() - values).square() * histogram.counts.double()).sum()
 
 
 OBSERVERS: dict[str, Callable[[Histogram, ActivationSpec], tuple[float, float]]] = {
     "min-max": min_max,
     "percentile": percentile,
     "mse": mse,
+    "best-percentile": best_percentile,
 }

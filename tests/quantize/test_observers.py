@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from lraee.quantize.grids import affine_parameters, quantize_affine
-from lraee.quantize.observers import OBSERVERS, Histogram, min_max, mse, percentile
+from lraee.quantize.observers import OBSERVERS, PERCENTILES, Histogram, best_percentile, min_max, mse, percentile
 from lraee.quantize.schemes import ActivationSpec
 
 SAMPLES = {
@@ -98,6 +98,15 @@ def test_mse_cuts_an_outlier_off_at_few_bits() -> None:
     low, high = mse(_histogram(values), ActivationSpec(bits=4, observer="mse"))
     assert high < 20.0
     assert low > -20.0
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8])
+def test_the_best_percentile_is_the_one_with_the_smallest_error_on_the_values(values: np.ndarray, bits: int) -> None:
+    histogram = _histogram(values)
+    found = best_percentile(histogram, ActivationSpec(bits=bits, observer="best-percentile"))
+    ranges = [percentile(histogram, ActivationSpec(percentile=share)) for share in PERCENTILES]
+    assert found in ranges
+    assert _error(values, *found, bits) <= 1.02 * min(_error(values, low, high, bits) for low, high in ranges)
 
 
 def test_observers_survive_a_constant_input() -> None:
