@@ -5,6 +5,7 @@
 rule calibrate_quantizer:
     input:
         manifest=f"{RESULTS}/manifest/quant.parquet",
+        pictures=pictures("quant", shards("quant")),
         model=watched(CONFIG.model),
         usable=f"{RESULTS}/model.json",
     output:
@@ -38,6 +39,7 @@ rule calibrate_quantizer:
 rule extract_features:
     input:
         manifest=f"{RESULTS}/manifest/{{split}}.parquet",
+        pictures=lambda w: pictures(w.split, [w.shard]),
         model=watched(CONFIG.model),
         usable=f"{RESULTS}/model.json",
         state=lambda w: quantizer_state(w.precision),
