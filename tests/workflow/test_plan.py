@@ -14,6 +14,7 @@ ENDING = {"collect_tables", "report"}
 SCORED = ("gate", "select", "test")
 MANIFESTS = {f"manifest:{split}" for split in SPLITS}
 SHARDS = ("fit:000", "fit:001", *(f"{split}:000" for split in SCORED))
+DRAWN = {f"draw_pictures:{shard}" for shard in ("quant:000", *SHARDS)}
 
 
 def jobs_of(quantizer):
@@ -45,7 +46,7 @@ def test_a_fresh_checkout_plans_every_job_once(fresh, tiny):
     fresh.configure(tiny)
     fp32 = {f"extract_features:fp32:{shard}" for shard in SHARDS} | {"fit_heads:fp32", "score_exits:fp32"}
     once = {"describe_model", "class_embeddings"}
-    assert fresh.planned() == jobs_of("w4a4") | jobs_of("dyn") | fp32 | ENDING | MANIFESTS | once
+    assert fresh.planned() == jobs_of("w4a4") | jobs_of("dyn") | fp32 | ENDING | MANIFESTS | DRAWN | once
 
 
 def test_a_larger_test_split_extracts_that_split_alone(finished, tiny):
@@ -58,6 +59,7 @@ def test_a_larger_test_split_extracts_that_split_alone(finished, tiny):
         for precision in ("fp32", "w4a4", "dyn")
         for shard in ("000", "001")
     }
+    assert planned & DRAWN == {"draw_pictures:test:000"}
     assert not {job for job in planned if job.startswith(("calibrate_quantizer", "fit_heads"))}
 
 
@@ -167,7 +169,17 @@ def test_a_change_in_the_tower_extracts_again(finished):
     planned = finished.planned()
     assert both("calibrate_quantizer", "noise_profile") <= planned
     assert {f"extract_features:fp32:{shard}" for shard in SHARDS} <= planned
-    assert not MANIFESTS & planned
+    assert not (MANIFESTS | DRAWN) & planned
+
+
+def test_images_that_are_read_from_files_are_not_copied(fresh, tiny):
+    for name in ("ant", "bee"):
+        (fresh.root / "images" / name).mkdir(parents=True)
+    tiny["data"]["sources"] = {"shapes": {"source": "image-folder", "root": "images"}}
+    fresh.configure(tiny)
+    planned = fresh.planned()
+    assert "extract_features:fp32:test:000" in planned
+    assert not {job for job in planned if job.startswith("draw_pictures")}
 
 
 def test_a_change_in_the_reports_template_only_renders_again(finished):
@@ -227,7 +239,7 @@ def test_only_scoring_and_evaluating_read_the_test_split(unbroken):
         for rule, inputs in inputs_by_job(unbroken).items()
         if any("test" in Path(name).with_suffix("").parts for name in inputs)
     }
-    assert readers == {"extract_features", "score_exits", "evaluate", "collect_tables"}
+    assert readers == {"draw_pictures", "extract_features", "score_exits", "evaluate", "collect_tables"}
 
 
 def test_another_experiment_replaces_the_configuration_and_is_not_merged_into_it(finished, tiny):

@@ -44,8 +44,8 @@ def test_every_rule_leaves_its_log(unbroken):
     logs = {path.relative_to(unbroken.results / "logs").parts[0].removesuffix(".log")
             for path in (unbroken.results / "logs").rglob("*.log")}  # fmt: skip
     assert logs == {
-        "manifest", "describe_model", "class_embeddings", "calibrate_quantizer", "extract_features", "noise_profile",
-        "fit_heads", "score_exits", "fit_policies", "evaluate", "collect_tables", "report",
+        "manifest", "draw_pictures", "describe_model", "class_embeddings", "calibrate_quantizer", "extract_features",
+        "noise_profile", "fit_heads", "score_exits", "fit_policies", "evaluate", "collect_tables", "report",
     }  # fmt: skip
 
 

@@ -133,6 +133,13 @@ def shards(split):
     return [f"{n:03d}" for n in range(ceil(images / CONFIG.features.shard))]
 
 
+def pictures(split, shards):
+    """The pictures of some shards of a split whose source draws them; nothing where it reads them."""
+    if not source_of(split).drawn:
+        return []
+    return [f"{RESULTS}/pictures/{split}/{n}.parquet" for n in shards]
+
+
 def identity(precision, split, shard):
     """What a feature file depends on, apart from code and weights: readers refuse a file of another identity."""
     state = None

@@ -25,6 +25,30 @@ rule manifest:
         "../scripts/manifest.py"
 
 
+# Only for a source that draws: images that are read are decoded anew for every precision, and never copied.
+rule draw_pictures:
+    input:
+        manifest=f"{RESULTS}/manifest/{{split}}.parquet",
+    output:
+        f"{RESULTS}/pictures/{{split}}/{{shard}}.parquet",
+    log:
+        f"{LOGS}/draw_pictures/{{split}}/{{shard}}.log",
+    benchmark:
+        f"{BENCHMARKS}/draw_pictures/{{split}}/{{shard}}.tsv"
+    conda:
+        "../../envs/network.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        source=lambda w: plain(source_of(w.split)),
+        first=lambda w: int(w.shard) * CONFIG.features.shard,
+        images=CONFIG.features.shard,
+        code=code("draw_pictures.py", *source_modules()),
+    script:
+        "../scripts/draw_pictures.py"
+
+
 rule class_embeddings:
     input:
         model=watched(CONFIG.model),

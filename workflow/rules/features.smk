@@ -6,6 +6,7 @@ rule calibrate_quantizer:
     input:
         manifest=f"{RESULTS}/manifest/quant.parquet",
         utilisation=lambda w: utilisation_needed(w.quantizer),
+        pictures=pictures("quant", shards("quant")),
         model=watched(CONFIG.model),
         usable=f"{RESULTS}/model.json",
     output:
@@ -61,6 +62,7 @@ rule measure_calibration:
 rule extract_features:
     input:
         manifest=f"{RESULTS}/manifest/{{split}}.parquet",
+        pictures=lambda w: pictures(w.split, [w.shard]),
         model=watched(CONFIG.model),
         usable=f"{RESULTS}/model.json",
         state=lambda w: quantizer_state(w.precision),

@@ -4,6 +4,9 @@
 rule noise_profile:
     input:
         manifest=f"{RESULTS}/manifest/fit.parquet",
+        pictures=pictures(
+            "fit", shards("fit")[: ceil(CONFIG.noise.images / CONFIG.features.shard)]
+        ),
         model=watched(CONFIG.model),
         usable=f"{RESULTS}/model.json",
         state=lambda w: quantizer_state(w.quantizer),

@@ -1,10 +1,12 @@
 """What the scripts that run the network share: a tower in some precision, and batches of a split."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from lraee.data.batches import Loader
+from lraee.data.batches import Loader, Opens
+from lraee.data.pictures import KeptPictures
 from lraee.data.sources import SOURCES, Source
 from lraee.io import read_table
 from lraee.models.device import usable
@@ -39,5 +41,8 @@ def read_sources(snakemake: Any) -> dict[str, Source]:
 
 def loader_and_rows(model: LoadedModel, snakemake: Any) -> tuple[Loader, pd.DataFrame]:
     """Return what reads the rule's split, and the split's manifest."""
-    loader = Loader(read_sources(snakemake), model.transform, snakemake.params.batch)
+    sources: Mapping[str, Opens] = read_sources(snakemake)
+    if snakemake.input.pictures:  # those of the split's one source
+        sources = dict.fromkeys(sources, KeptPictures(snakemake.input.pictures))
+    loader = Loader(sources, model.transform, snakemake.params.batch)
     return loader, read_table(snakemake.input.manifest)

@@ -7,6 +7,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,9 @@ from lraee.settings import Settings
 
 class Source(Settings, ABC):
     """Base of every source's settings. A subclass adds `source: Literal["<its name>"]`."""
+
+    drawn: ClassVar[bool] = False
+    """Whether `open` makes its picture: the workflow then makes every picture once, and not once a precision."""
 
     @property
     @abstractmethod

@@ -1,7 +1,7 @@
-"""The embedded Shapes pictures: drawn when they are read, in any number."""
+"""The embedded Shapes pictures: drawn by code, in any number."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ _BLOCKS = ("quant", "fit", "gate", "select", "test")
 class ShapesSource(Source):
     """The 144 held-out compositions, classes in turn. `picture_seed` names the collection of pictures."""
 
+    drawn: ClassVar[bool] = True
     source: Literal["shapes"]
     picture_seed: int = Field(default=0, ge=0)
 
