@@ -27,6 +27,8 @@ STEP = 0.25
 def _searchable(start: Scheme) -> EqualBlocksScheme:
     if not isinstance(start, EqualBlocksScheme) or not any(map(start.bits_of, ROLES)):
         raise ValueError(f"{start.description!r} has no scales of attention's weights to search; start from another")
+    if isinstance(start, CptV):
+        raise ValueError("the start is the result of a search: search longer instead, with more passes")
     return start
 
 

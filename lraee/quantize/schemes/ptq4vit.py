@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Literal
 
 from lraee.quantize.block_scheme import BitsScheme
-from lraee.quantize.schemes import SCHEMES, Batches, Part, QuantizerState
+from lraee.quantize.schemes import SCHEMES, Batches, QuantizerState
 from lraee.settings import PositiveInt
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ class Ptq4Vit(BitsScheme):
 
     scheme: Literal["ptq4vit"]
     images: PositiveInt = 32
-
-    def bits_of(self, part: Part) -> tuple[int, int] | None:
-        return (self.activation_bits if part == "products" else self.weight_bits), self.activation_bits
 
     @property
     def description(self) -> str:
