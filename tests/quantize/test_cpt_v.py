@@ -105,10 +105,10 @@ def test_a_mutation_stays_within_its_share_of_each_scale(seed: int, epsilon: flo
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_a_mutation_moves_the_largest_weight_by_a_quarter_of_a_code(start: str) -> None:
+def test_a_mutation_moves_the_largest_weight_by_half_a_code(start: str) -> None:
     scheme = _scheme(start, epsilon=None)
     bits = {"dynamic": 8, "tensor": 4, "channel": 3}[start]
-    assert scheme.step * 2 ** (bits - 1) == 0.25
+    assert scheme.step * 2 ** (bits - 1) == 0.5
     assert _scheme(start, epsilon=0.01).step == 0.01
 
 
