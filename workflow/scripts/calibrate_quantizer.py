@@ -2,12 +2,11 @@
 
 import shutil
 from dataclasses import asdict
-from pathlib import Path
 
+from _checkpoints import checkpoints_of
 from _job import logged, use_threads
 from _network import load_model, loader_and_rows
 
-from lraee.config import fingerprint
 from lraee.io import read_table
 from lraee.quantize.schemes import SCHEMES
 from lraee.registry import parse
@@ -21,9 +20,6 @@ with logged(snakemake):
     as_set = parse(SCHEMES, "scheme", p.scheme)
     tables = map(read_table, snakemake.input.utilisation)
     scheme = as_set.told({point.quantizer: table for point, table in zip(as_set.needs(), tables, strict=True)})
-    # A checkpoint belongs to these settings, this code and these very files.
-    files = [(path, Path(path).stat().st_mtime_ns) for path in map(str, snakemake.input)]
-    checkpoint = Path(p.checkpoints) / f"{fingerprint(dict(p.items()), files)}.safetensors"
     remarks = {}  # calibration may read the images more than once
 
     def batches():
@@ -32,7 +28,7 @@ with logged(snakemake):
             if batch.samples:
                 yield batch.pixels
 
-    state = scheme.calibrate_resumably(model.tower, batches, checkpoint)
+    state = scheme.calibrate_resumably(model.tower, batches, checkpoints_of(snakemake) / "search.safetensors")
     described = {"description": as_set.description, "settings": p.scheme, "remarks": list(remarks)}
     covers = {"coverage": asdict(scheme.coverage(model.tower, state))}
     write_tensors(snakemake.output[0], state, described | covers)

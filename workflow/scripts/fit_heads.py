@@ -1,13 +1,12 @@
 """Train all exit heads of one precision, of every variant; an interrupted training goes on where it was."""
 
 import shutil
-from pathlib import Path
 
+from _checkpoints import checkpoints_of
 from _classes import read_classes
 from _features import read_development
 from _job import logged, use_threads
 
-from lraee.config import fingerprint
 from lraee.exits.checkpoint import Checkpoint
 from lraee.exits.head_plan import HeadPlan
 from lraee.exits.heads import fit_variant, read_heads, stacked, write_heads
@@ -19,9 +18,7 @@ with logged(snakemake):
     p = snakemake.params
     pool, (classes, _, _) = read_development(snakemake), read_classes(snakemake.input.classes)
     settings, plan = HeadSettings.model_validate(p.heads), HeadPlan.model_validate(p.plan)
-    # A checkpoint belongs to these settings, this code and these very files.
-    files = [(path, Path(path).stat().st_mtime_ns) for path in map(str, snakemake.input)]
-    folder = Path(p.checkpoints) / fingerprint(dict(p.items()), files)
+    folder = checkpoints_of(snakemake)
 
     def fitted(variant):
         kept = folder / f"{variant.name}.safetensors"
