@@ -14,11 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lraee.report.tables import SCHEMA
+
 ROOT = Path(__file__).parents[2]
-TABLES = (
-    "ablations", "attribution", "classes", "controls", "costs", "early", "exits", "noise", "points", "quantizers",
-    "remarks", "seed_spread", "seeds", "sensitivity", "sweep", "thresholds",
-)  # fmt: skip
+TABLES = tuple(SCHEMA)
 
 
 def digests(checkout):
