@@ -5,7 +5,7 @@ factor may be 1: a Linear has B = 1, its tokens as rows, and in G the parts of i
 their own; attention has images in B and heads in G.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,6 +30,10 @@ class Factor:
 
     def rounded(self) -> Tensor:
         return self.grid(self.scale)(self.values)
+
+    def tried(self) -> Iterator[Tensor]:
+        """Yield the values rounded with each candidate."""
+        return (self.grid(scale)(self.values) for scale in self.candidates)
 
 
 @dataclass(frozen=True)
@@ -65,19 +69,18 @@ class Search:
         for _ in range(ROUNDS):
             before = left.scale, right.scale
             fixed = left.rounded()
-            right = self._best(right, lambda rounded, fixed=fixed: fixed @ rounded.mT)  # type: ignore[misc]
-            fixed = right.rounded().mT
-            left = self._best(left, lambda rounded, fixed=fixed: rounded @ fixed)  # type: ignore[misc]
+            right = self._best(right, (fixed @ rounded.mT for rounded in right.tried()))
+            fixed = right.rounded()
+            left = self._best(left, (rounded @ fixed.mT for rounded in left.tried()))
             if torch.equal(left.scale, before[0]) and torch.equal(right.scale, before[1]):
                 break
         return left.scale, right.scale
 
-    def _best(self, factor: Factor, product: Callable[[Tensor], Tensor]) -> Factor:
+    def _best(self, factor: Factor, products: Iterable[Tensor]) -> Factor:
         """The factor with the scales of least error; a scale answers for the part of the product that it reaches."""
-        errors = []
-        for scale in factor.candidates:
-            rounded = factor.grid(scale)(factor.values)
-            errors.append(((product(rounded) - self.target).square_() * self.weight).sum_to_size(scale.shape))
+        errors = [
+            ((product - self.target).square_() * self.weight).sum_to_size(factor.scale.shape) for product in products
+        ]
         best = torch.stack(errors).argmin(dim=0, keepdim=True)
         return replace(factor, scale=factor.candidates.gather(0, best)[0])
 
