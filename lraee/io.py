@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file
 
 METADATA_KEY = "lraee"
 
@@ -93,10 +92,14 @@ def open_parquet(path: str | Path) -> Iterator[pq.ParquetFile]:
         raise UnreadableFileError(f"{path} is truncated or damaged ({error}); delete it and run again") from error
 
 
-def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
-    """Read a safetensors file's tensors as arrays, without torch; UnreadableFileError names a damaged file."""
+def read_arrays(path: str | Path, endings: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Read those tensors of a safetensors file whose names have one of the endings, as arrays, without torch.
+
+    UnreadableFileError names a damaged file.
+    """
     try:
-        return load_file(path)
+        with safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name.endswith(endings)}  # noqa: SIM118
     except SafetensorError as error:
         raise UnreadableFileError(f"{path} is truncated or damaged ({error}); delete it and run again") from error
 

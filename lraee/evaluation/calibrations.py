@@ -8,6 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 State = Mapping[str, NDArray[Any]]
+FOUND = ("search.fitness", ".bits", ".utilisation", ".drift")
+"""Endings of the tensors of a state that are read here: the rest may be as large as the model."""
 COST_COLUMNS = [
     "quantizer", "model", "images", "cpu_seconds", "wall_seconds", "peak_before_mib", "peak_mib", "state_mib",
 ]  # fmt: skip

@@ -7,12 +7,6 @@ from torch import Tensor
 
 from lraee.models.tower import Tower
 
-_CPU_VALUES = 8 * 50 * 3072
-"""Hidden values in flight on a CPU: they stay in its cache, and no tensor is large enough to be mapped anew each time.
-
-Eight images of ViT-B/32, and more of a narrower network.
-"""
-
 
 @dataclass(frozen=True)
 class LayerFeatures:
@@ -34,10 +28,7 @@ def extract(tower: Tower, pixels: Tensor) -> LayerFeatures:
 
     FloatingPointError where an activation does not fit float16.
     """
-    at_once = len(pixels)
-    if tower.device.type == "cpu":
-        at_once = _CPU_VALUES // (tower.shape.tokens * tower.shape.hidden)
-    parts = [_of_part(tower, part) for part in pixels.split(max(1, at_once))]
+    parts = [_of_part(tower, part) for part in pixels.split(tower.at_once(len(pixels)))]
     features = LayerFeatures(*(torch.cat(tensors).cpu() for tensors in zip(*parts, strict=True)))
     if not (features.cls.isfinite().all() and features.mean.isfinite().all() and features.final.isfinite().all()):
         raise FloatingPointError("an activation is not finite, or too large for the feature store's float16")

@@ -21,6 +21,12 @@ ROLES: tuple[Role, ...] = ("qkv", "proj", "fc1", "fc2")
 
 Module = TypeVar("Module", bound=nn.Module)
 
+_CPU_VALUES = 8 * 50 * 3072
+"""Hidden values in flight on a CPU: they stay in its cache, and no tensor is large enough to be mapped anew each time.
+
+Eight images of ViT-B/32, and more of a narrower network.
+"""
+
 
 class Mix(nn.Module):
     """Attention's two products, softmax(Q K^T / sqrt(d)) V, of all heads: (B, heads, T, d) each."""
@@ -80,6 +86,11 @@ class Tower(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are: pixels are brought there, and what comes out stays there."""
         return next(self.parameters()).device
+
+    def at_once(self, otherwise: int) -> int:
+        """How many images to run together: on a CPU few, on another device `otherwise`."""
+        on_cpu = _CPU_VALUES // (self.shape.tokens * self.shape.hidden)
+        return max(1, on_cpu if self.device.type == "cpu" else otherwise)
 
     def states(self, pixels: Tensor) -> Iterator[Tensor]:
         """Yield z_0, z_1 .. z_depth, each (B, 1 + N, d), one at a time."""

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lraee.metrics.compute import block_bops, part_macs
 from lraee.models.tower import Block, Tower
 from lraee.quantize.allocation import allocate_bits
 from lraee.quantize.blocks import of_block, with_prefix
-from lraee.quantize.calibrate import first_states
+from lraee.quantize.calibrate import embed, first_states
 from lraee.quantize.schemes import Batches, QuantizerState
 
 if TYPE_CHECKING:
@@ -69,23 +68,12 @@ def _drift(
     """Measure the embedding's relative squared error with one block at each bit-width, the others in FP32: (L, C)."""
     clean = first_states(tower, batches)
     blocks: list[Block] = list(tower.blocks)  # type: ignore[arg-type]
-    embedding = _embed(tower, blocks, clean)
+    embedding = embed(blocks, tower.head, clean).double()
     drift = np.zeros((len(blocks), len(candidates)))
     for index, block in enumerate(blocks):
         for choice, (bits, state) in enumerate(zip(candidates, states, strict=True)):
             noisy = scheme.at(bits).block(block, of_block(state, index)).eval()
-            moved = _embed(tower, [noisy, *blocks[index + 1 :]], clean)
+            moved = embed([noisy, *blocks[index + 1 :]], tower.head, clean).double()
             drift[index, choice] = float((moved - embedding).square().sum() / embedding.square().sum())
         clean = [block(z) for z in clean]
     return drift
-
-
-def _embed(tower: Tower, blocks: Sequence[Block], states: Sequence[Tensor]) -> Tensor:
-    """Run states (B, T, width) of several batches through blocks and the head: (n, e), float64 on the CPU."""
-    embeddings = []
-    for state in states:
-        z = state
-        for block in blocks:
-            z = block(z)
-        embeddings.append(tower.head(z).double().cpu())
-    return torch.cat(embeddings)

@@ -1,9 +1,9 @@
 """Static activation ranges from the `quant` split, and its images as inputs of the blocks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lraee.models.tower import Tower
 from lraee.quantize.grids import affine_parameters
@@ -48,6 +48,16 @@ def first_states(tower: Tower, batches: Batches, images: int | None = None) -> l
     if not states:
         raise ValueError(_NO_IMAGE)
     return states
+
+
+def embed(blocks: Iterable[nn.Module], head: nn.Module, states: Iterable[Tensor]) -> Tensor:
+    """Run states z of several batches, (B, T, width) each, through blocks and head: embeddings (N, e) on the CPU."""
+    run, embeddings = list(blocks), []
+    for z in states:
+        for block in run:
+            z = block(z)
+        embeddings.append(head(z).cpu())
+    return torch.cat(embeddings)
 
 
 def histograms(tower: Tower, sites: list[Site], batches: Batches) -> dict[str, Histogram]:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lraee.quantize.grids import quantize_affine
+from lraee.quantize.grids import SMALLEST_SCALE, quantize_affine
 
-_SMALLEST_SCALE = torch.finfo(torch.float32).eps
 _LARGEST_ZERO_POINT = 1e4
 """A channel whose values hardly differ lies this many steps from zero at most: float32 still tells its steps apart."""
 
@@ -20,7 +19,7 @@ def rounded(values: Tensor, scale: Tensor, zero_point: Tensor, bits: int) -> Ten
 def range_parameters(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Scale and zero point of a grid over [low, high], elementwise; the zero point is whole, and may be no code."""
     furthest = torch.maximum(low.abs(), high.abs())
-    scale = ((high - low) / (2**bits - 1)).maximum(furthest / _LARGEST_ZERO_POINT).clamp_min(_SMALLEST_SCALE)
+    scale = ((high - low) / (2**bits - 1)).maximum(furthest / _LARGEST_ZERO_POINT).clamp_min(SMALLEST_SCALE)
     return scale, torch.round(-low / scale)
 
 

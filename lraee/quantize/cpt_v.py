@@ -1,6 +1,6 @@
 """The search of CPT-V over weight scales; the method, its source and its settings are in `schemes/cpt_v.py`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lraee.models.tower import Block, Tower
 from lraee.quantize.blocks import of_block, with_prefix
-from lraee.quantize.calibrate import first_states
+from lraee.quantize.calibrate import embed, first_states
 from lraee.quantize.schemes import Batches, QuantizerState
 from lraee.quantize.schemes.cpt_v import ROLES, CptV, Fitness, Search
 from lraee.tensors import read_tensors, write_tensors
@@ -23,8 +23,6 @@ BATCH = 100
 """Images that a contrastive fitness tells apart."""
 CURVE = "search.fitness"
 
-_CPU_VALUES = 8 * 50 * 3072
-"""Hidden values in flight on a CPU, so that they stay in its cache: eight images of ViT-B/32."""
 _KEPT_BYTES = 2**29
 """What states in front of blocks may take while the search walks back through them."""
 
@@ -100,16 +98,6 @@ def evolved(
         population.pop()
         curve.append(population[0][0])
     return population[0][1], curve
-
-
-def embed(blocks: Iterable[nn.Module], head: nn.Module, parts: list[Tensor]) -> Tensor:
-    """Run states z, parts of (B, T, width), through blocks and head: embeddings (N, e) on the CPU."""
-    embeddings = []
-    for z in parts:
-        for block in blocks:
-            z = block(z)
-        embeddings.append(head(z))
-    return torch.cat(embeddings).cpu()
 
 
 def searched(state: QuantizerState, index: int) -> Scales:
@@ -207,7 +195,7 @@ def calibrate(tower: Tower, scheme: CptV, batches: Batches, checkpoint: Path | N
     """
     start = scheme.start.calibrate(tower, batches)
     with torch.inference_mode():
-        first = [z for batch in first_states(tower, batches, scheme.images) for z in batch.split(_at_once(tower))]
+        first = [z for batch in first_states(tower, batches, scheme.images) for z in batch.split(tower.at_once(BATCH))]
         return start | search(tower, scheme, start, first, checkpoint).tensors
 
 
@@ -234,10 +222,3 @@ def search(
             bar.set_postfix_str(f"{scheme.fitness} {found.curve[0]:.6g} -> {found.curve[-1]:.6g}", refresh=False)
             bar.update(len(curve))
     return found
-
-
-def _at_once(tower: Tower) -> int:
-    """How many images to run together."""
-    if tower.device.type != "cpu":
-        return BATCH
-    return max(1, _CPU_VALUES // (tower.shape.tokens * tower.shape.hidden))

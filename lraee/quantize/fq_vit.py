@@ -10,10 +10,9 @@ from lraee.quantize.channel_grids import best_percentile_grids, rounded
 from lraee.quantize.log_grids import LogGrid
 from lraee.quantize.schemes import ActivationSpec, Batches, QuantizerState
 from lraee.quantize.simulated import simulated
-from lraee.quantize.trace import Site
+from lraee.quantize.trace import NORM_SITES, Site
 
-_BEHIND_NORMS: tuple[Site, ...] = ("qkv", "fc1")
-_STATIC: tuple[Site, ...] = (*_BEHIND_NORMS, "proj", "fc2", "q", "k", "v")
+_STATIC: tuple[Site, ...] = (*NORM_SITES, "proj", "fc2", "q", "k", "v")
 _LARGEST_FACTOR = 3
 """The power-of-two factors are 2^0 .. 2^3."""
 
@@ -25,7 +24,7 @@ def calibrate(tower: Tower, weight_bits: int, activation_bits: int, batches: Bat
     """
     state: QuantizerState = {}
     for name, histogram in histograms(tower, list(_STATIC), batches).items():
-        whole = name.endswith(_BEHIND_NORMS)
+        whole = name.endswith(NORM_SITES)
         spec = ActivationSpec(bits=activation_bits, observer="min-max" if whole else "mse")
         state |= static_range(name, histogram, spec)
     means, scales = _means_and_scales(tower, state, activation_bits, batches)
@@ -53,7 +52,7 @@ def _means_and_scales(
     def look(name: str, x: Tensor) -> None:
         rows[name] += x.shape[:-1].numel()
         sums[name] = sums.get(name, 0.0) + x.flatten(0, -2).sum(dim=0, dtype=torch.float64)
-        if name.endswith(_BEHIND_NORMS):
+        if name.endswith(NORM_SITES):
             scale, zero_point = (state[f"{name}.input_{part}"].to(x.device) for part in ("scale", "zero_point"))
             errors[name] = errors.get(name, 0.0) + factor_errors(x, scale, zero_point, bits).double()
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-_SMALLEST_SCALE = torch.finfo(torch.float32).eps
+SMALLEST_SCALE = torch.finfo(torch.float32).eps
 
 
 def weight_scale(weight: Tensor, bits: int, per_channel: bool) -> Tensor:
@@ -12,7 +12,7 @@ def weight_scale(weight: Tensor, bits: int, per_channel: bool) -> Tensor:
     PyTorch's default weight observer: the largest magnitude lies at half the number of steps, (2^bits - 1) / 2.
     """
     largest = weight.abs().amax(dim=1) if per_channel else weight.abs().amax().reshape(1)
-    return (largest / ((2**bits - 1) / 2)).clamp_min(_SMALLEST_SCALE)
+    return (largest / ((2**bits - 1) / 2)).clamp_min(SMALLEST_SCALE)
 
 
 def quantize_weight(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
@@ -24,7 +24,7 @@ def quantize_weight(weight: Tensor, scale: Tensor, bits: int) -> Tensor:
 def affine_parameters(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Scale and zero point of an unsigned affine grid that covers [low, high] and holds 0 exactly; elementwise."""
     low, high = low.clamp_max(0.0), high.clamp_min(0.0)
-    scale = ((high - low) / (2**bits - 1)).clamp_min(_SMALLEST_SCALE)
+    scale = ((high - low) / (2**bits - 1)).clamp_min(SMALLEST_SCALE)
     zero_point = torch.round(-low / scale).clamp(0, 2**bits - 1)
     return scale, zero_point
 

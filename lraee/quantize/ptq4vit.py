@@ -11,7 +11,7 @@ from lraee.quantize.activation_grids import AffineGrid, Grid, StaticGrid, static
 from lraee.quantize.blocks import with_prefix
 from lraee.quantize.calibrate import first_states
 from lraee.quantize.curvature import Goal, embedding_gradients, goal_of
-from lraee.quantize.grids import quantize_weight
+from lraee.quantize.grids import SMALLEST_SCALE, quantize_weight
 from lraee.quantize.layers import QuantizedLinear, QuantizedMix, SimulatedLinear
 from lraee.quantize.scale_search import Factor, Search
 from lraee.quantize.schemes import Batches, QuantizerState, Role
@@ -27,8 +27,6 @@ FRACTIONS = torch.linspace(0.01, 1.2, 100)
 SPLITS = 2.0 ** -torch.arange(20)
 _FIRST_SPLIT = 7
 """The power of two next to 0.01, where the published search starts."""
-
-_SMALLEST_SCALE = torch.finfo(torch.float32).eps
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def _above(values: Tensor, bits: int, act: nn.Module) -> Factor:
 def _scaled(values: Tensor, reaching: Tensor, bits: int, of_scale: Callable[[Tensor], Grid]) -> Factor:
     """A factor whose scale is looked for around that which just covers what is `reaching` farthest."""
     largest = reaching.amax(dim=(0, 2, 3))[:, None, None]
-    whole = (largest / (_middle(bits) - 0.5)).clamp_min(_SMALLEST_SCALE)
+    whole = (largest / (_middle(bits) - 0.5)).clamp_min(SMALLEST_SCALE)
     return Factor(values, of_scale, whole, FRACTIONS.to(whole)[:, None, None, None] * whole)
 
 

@@ -13,9 +13,8 @@ from lraee.quantize.observers import PERCENTILES, Histogram, percentile
 from lraee.quantize.reparameterise import FOLDED, reparameterised
 from lraee.quantize.schemes import ActivationSpec, Batches, QuantizerState
 from lraee.quantize.simulated import simulated
-from lraee.quantize.trace import Site, trace
+from lraee.quantize.trace import NORM_SITES, Site, trace
 
-_BEHIND_NORMS: tuple[Site, ...] = ("qkv", "fc1")
 _PER_TENSOR: tuple[Site, ...] = ("proj", "fc2", "q", "k", "v")
 _STEPS = 2
 """Values of softmax's grid an octave: log-sqrt2."""
@@ -63,9 +62,9 @@ def _folding_state(tower: Tower, bits: int, batches: Batches) -> QuantizerState:
     state: QuantizerState = {}
     states = first_states(tower, batches)
     for index, block in enumerate(tower.blocks):
-        seen: dict[str, list[Tensor]] = {site: [] for site in _BEHIND_NORMS}
+        seen: dict[str, list[Tensor]] = {site: [] for site in NORM_SITES}
         for number, z in enumerate(states):
-            values, states[number] = trace(block, z, _BEHIND_NORMS)  # type: ignore[arg-type]
+            values, states[number] = trace(block, z, NORM_SITES)  # type: ignore[arg-type]
             for site, x in values.items():
                 seen[site].append(x.flatten(0, 1))
         for norm, reader in FOLDED.items():
@@ -93,7 +92,7 @@ def folded(norm: str, site: str, scale: Tensor, zero_point: Tensor, bits: int) -
 
 def activation_grids(state: QuantizerState, bits: int, device: torch.device) -> dict[Site, Grid]:
     """The grid of every site of a block."""
-    grids: dict[Site, Grid] = {site: static_grid(state, site, bits, device) for site in (*_PER_TENSOR, *_BEHIND_NORMS)}
+    grids: dict[Site, Grid] = {site: static_grid(state, site, bits, device) for site in (*_PER_TENSOR, *NORM_SITES)}
     return grids | {"softmax": LogGrid(bits, state["softmax.input_scale"].to(device), _STEPS)}
 
 

@@ -12,6 +12,9 @@ Site = Literal["qkv", "q", "k", "softmax", "v", "proj", "fc1", "fc2"]
 """Where activations are rounded: the inputs of the Linears, (B, T, in), and the factors of attention's two products,
 (B, heads, T, d), for `softmax` (B, heads, T, T)."""
 
+NORM_SITES: tuple[Site, ...] = ("qkv", "fc1")
+"""Where a LayerNorm's output is read."""
+
 PRODUCT_SITES: tuple[Site, ...] = ("q", "k", "softmax", "v")
 
 

@@ -74,7 +74,7 @@ def test_images_go_through_in_parts_and_come_back_in_order(
 ) -> None:
     whole, seen = extract(tower, pixels), []
     values = tower.shape.tokens * tower.shape.hidden
-    monkeypatch.setattr("lraee.features.extract._CPU_VALUES", values * images + 5)
+    monkeypatch.setattr("lraee.models.tower._CPU_VALUES", values * images + 5)
     tower.stem.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     parts = extract(tower, pixels)
     assert seen == [len(part) for part in pixels.split(images)]

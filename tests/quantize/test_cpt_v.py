@@ -15,7 +15,8 @@ from scipy.spatial.distance import cosine
 from torch import Tensor
 
 from lraee.quantize import cpt_v
-from lraee.quantize.cpt_v import FITNESS, Network, Prefix, embed, evolved, fitness, mutated, searched
+from lraee.quantize.calibrate import embed
+from lraee.quantize.cpt_v import FITNESS, Network, Prefix, evolved, fitness, mutated, searched
 from lraee.quantize.schemes import SCHEMES
 from lraee.quantize.schemes.cpt_v import CptV
 from lraee.registry import parse

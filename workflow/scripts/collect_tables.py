@@ -7,7 +7,7 @@ from _features import shards_by_split
 from _job import logged
 
 import lraee
-from lraee.evaluation.calibrations import COST_COLUMNS, allocation_table, search_table
+from lraee.evaluation.calibrations import COST_COLUMNS, FOUND, allocation_table, search_table
 from lraee.evaluation.collect import corrected, noise_table, provenance, quantizer_table
 from lraee.evaluation.contrasts import control_rows, rival_rows
 from lraee.features.store import read_remarks, remark_table
@@ -27,7 +27,7 @@ with logged(snakemake):
     answers = tables.pop("answers").drop_duplicates(["quantizer", "sample"])
     tables["controls"] = control_rows(answers, tables["quantizers"], p.seed)
     tables["rivals"] = rival_rows(answers, tables["quantizers"], p.seed)
-    states = {Path(path).stem: read_arrays(path) for path in snakemake.input.states}
+    states = {Path(path).stem: read_arrays(path, FOUND) for path in snakemake.input.states}
     tables["allocation"], tables["searches"] = allocation_table(states, headers), search_table(states)
     tables["calibration_costs"] = pd.DataFrame(map(read_json, snakemake.input.costs), columns=COST_COLUMNS)
     profiles = [read_table(path) for path in snakemake.input.noise]
