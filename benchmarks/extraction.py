@@ -12,7 +12,6 @@ decoding and computing, each alone, with both overlapped, as the workflow runs t
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -129,9 +128,11 @@ def measure(name: str, images: int, batch: int, repeats: int) -> list[dict[str, 
 
 def peak(name: str, precision: str, images: int, batch: int) -> float:
     """Run one precision; the process's peak memory in MiB."""
+    from lraee.process import peak_mib
+
     found = networks(name, (LOOP, precision) if precision != LOOP else (LOOP,))
     runner(precision, found[precision], pixel_batches(found[LOOP], images, batch))()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_mib()
 
 
 def write_pictures(folder: Path, images: int) -> float:

@@ -11,7 +11,6 @@ own, as it does in the workflow.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -190,6 +189,8 @@ def measure(images: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure one stage, one number of images, or every number."""
+    from lraee.process import peak_mib
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int)
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
@@ -197,7 +198,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.stage:
         STAGES[arguments.stage](arguments.folder, arguments.images)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(peak_mib())
     elif arguments.images:
         print(json.dumps(measure(arguments.images)))
     else:

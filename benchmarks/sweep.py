@@ -12,7 +12,6 @@ accuracy, rescue, loss and compute over all images.
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -56,6 +55,7 @@ def measure(images: int) -> dict[str, float]:
     from lraee.metrics.compute import components, exit_costs
     from lraee.models.shape import TowerShape
     from lraee.models.tower import ClassEmbeddings
+    from lraee.process import peak_mib
 
     torch.set_num_threads(os.cpu_count() or 1)
     layers = tuple(range(1, EXITS + 1))
@@ -81,7 +81,7 @@ def measure(images: int) -> dict[str, float]:
         rescue = surface(readiness, right & ~right[:, -1:], costs.leaving, grid).accuracy
         loss = rescue - accuracy.accuracy + right[:, -1].mean()
         seconds[f"{loss.size}"] = time.perf_counter() - swept
-    return seconds | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return seconds | {"peak": peak_mib()}
 
 
 def main() -> None:

@@ -71,13 +71,16 @@ def block_bops(shape: TowerShape, bits: BlockBits) -> int:
     return sum(macs * math.prod(bits.get(part, full)) for part, macs in part_macs(shape).items())
 
 
-def coverage_of(tower: "Tower", bits_by_block: Sequence[BlockBits]) -> Coverage:
+def coverage_of(tower: "Tower", bits_by_block: Sequence[BlockBits], added_macs: int = 0) -> Coverage:
     """Measure what quantizing the blocks of an FP32 tower to these bits covers, one entry a block; stem and head not.
+
+    `added_macs` in FP32 count in the BOPs of every block, but are no part of the tower that is covered.
 
     Raises ValueError where no Linear has fewer than 32 x 32 bits, or the entries are not as many as the blocks.
     """
     shape, parts, full = tower.shape, part_macs(tower.shape), (FLOAT_BITS, FLOAT_BITS)
     by_block = [bits for _, bits in zip(tower.blocks, bits_by_block, strict=True)]
+    added = added_macs * FLOAT_BITS**2
     reached = [(part, *pair) for bits in by_block for part, pair in bits.items() if pair != full]
     linears = [(parts[part], weights, activations) for part, weights, activations in reached if part != "products"]
     if not linears:
@@ -90,7 +93,7 @@ def coverage_of(tower: "Tower", bits_by_block: Sequence[BlockBits]) -> Coverage:
         weight_bits=sum(macs * weights for macs, weights, _ in linears) / in_linears,
         activation_bits=sum(macs * activations for macs, _, activations in linears) / in_linears,
         stem_bops=float(stem_macs(shape) * FLOAT_BITS**2),
-        block_bops=tuple(float(block_bops(shape, bits)) for bits in by_block),
+        block_bops=tuple(float(block_bops(shape, bits) + added) for bits in by_block),
         head_bops=float(head_macs(shape) * FLOAT_BITS**2),
     )
 

@@ -12,6 +12,7 @@ from lraee.quantize.schemes import Coverage, Part, QuantizerState, Scheme
 from lraee.settings import Bits
 
 if TYPE_CHECKING:
+    from lraee.models.shape import TowerShape
     from lraee.models.tower import Block, Tower
 
 
@@ -42,10 +43,14 @@ class EqualBlocksScheme(BlockScheme):
         """Return the bits of every part that is quantized."""
         return {part: bits for part in get_args(Part) if (bits := self.bits_of(part))}
 
+    def added_macs(self, shape: "TowerShape") -> int:
+        """Return the MACs in FP32 that the method itself adds to a block."""
+        return 0
+
     def coverage(self, tower: "Tower", state: QuantizerState) -> Coverage:
         from lraee.metrics.compute import coverage_of
 
-        return coverage_of(tower, [self.bits_by_part()] * tower.shape.depth)
+        return coverage_of(tower, [self.bits_by_part()] * tower.shape.depth, self.added_macs(tower.shape))
 
 
 class VariableBits(ABC):

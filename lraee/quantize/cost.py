@@ -1,13 +1,12 @@
 """What calibrating a quantizer takes, in time and memory."""
 
-import resource
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from lraee.process import peak_mib
 from lraee.settings import Name, PositiveInt, Settings
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ class CalibrationCost(Settings):
     quantizers: Annotated[tuple[Name, ...], Field(min_length=1)]
     model: str = "ViT-B-32"
     images: PositiveInt = 32
-
-
-def peak_mib() -> float:
-    """Return the largest memory that this process has had, MiB."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def calibration_cost(scheme: "Scheme", tower: "Tower", pixels: "Tensor") -> Mapping[str, float]:

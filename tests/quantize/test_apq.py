@@ -13,6 +13,7 @@ from lraee.quantize.allocation import allocate_bits
 from lraee.quantize.blocks import in_blocks, of_block
 from lraee.quantize.operating_point import OperatingPoint
 from lraee.quantize.schemes import SCHEMES, ActivationSpec, WeightSpec
+from lraee.quantize.schemes.aiqvit import AiqVit
 from lraee.quantize.schemes.apq import Apq
 from lraee.quantize.schemes.uniform import Uniform
 from lraee.registry import parse
@@ -100,6 +101,15 @@ def test_the_budget_is_kept_in_weighted_bops(tower: Any, batches: Any, mean_bits
     coverage = scheme.coverage(tower, state)
     assert coverage.weight_bits == coverage.activation_bits == pytest.approx(np.sqrt(squares).mean())
     assert len(set(coverage.block_bops)) == len(set(squares))
+
+
+@pytest.mark.parametrize("base", [{"scheme": "aiqvit"}, {"scheme": "cpt-v", "start": {"scheme": "aiqvit"}}])
+def test_bops_hold_what_the_base_adds(tower: Any, base: Any) -> None:
+    state = {f"blocks.{index}.bits": torch.tensor(bits) for index, bits in enumerate((3, 6, 4, 4))}
+    found = Apq(scheme="apq", base=base, bits=(3, 4, 6)).coverage(tower, state).block_bops
+    for index, bits in enumerate((3, 6, 4, 4)):
+        alone = AiqVit(scheme="aiqvit", weight_bits=bits, activation_bits=bits)
+        assert found[index] == alone.coverage(tower, {}).block_bops[index]
 
 
 def test_more_budget_never_drifts_more(tower: Any, batches: Any) -> None:

@@ -16,7 +16,7 @@ from lraee.models.tower import ROLES
 from lraee.quantize.blocks import of_block
 from lraee.quantize.layers import QuantizedLinear, QuantizedMix
 from lraee.quantize.low_rank import INTERVALS, CompensatedLinear, best_of_rank, error_moments, interval_errors
-from lraee.quantize.schemes.aiqvit import AiqVit, compensation_macs
+from lraee.quantize.schemes.aiqvit import AiqVit
 
 
 def _scheme(**settings: Any) -> AiqVit:
@@ -140,7 +140,7 @@ def test_bops_hold_what_the_compensation_costs(tower: Any, pixels: Tensor) -> No
         with FlopCounterMode(display=False) as counter:
             thin(torch.zeros(1, shape.tokens, linear.in_features))
         counted += counter.get_total_flops() // 2
-    assert compensation_macs(shape, rank) == counted
+    assert _scheme(rank=rank).added_macs(shape) == counted
     parts: tuple[Any, ...] = (*ROLES, "products")
     expected = block_bops(shape, dict.fromkeys(parts, (4, 4))) + 32 * 32 * counted
     assert _scheme(rank=rank).coverage(tower, {}).block_bops == (expected,) * shape.depth

@@ -1,12 +1,10 @@
 """AIQViT-style: a low-rank product beside every quantized weight makes up for the error; a clipped grid for softmax."""
 
-import dataclasses
 from typing import TYPE_CHECKING, Literal
 
-from lraee.metrics.compute import FLOAT_BITS
 from lraee.models.shape import TowerShape
 from lraee.quantize.block_scheme import BitsScheme
-from lraee.quantize.schemes import SCHEMES, ActivationSpec, Batches, Coverage, LinearRecipe, QuantizerState, WeightSpec
+from lraee.quantize.schemes import SCHEMES, ActivationSpec, Batches, LinearRecipe, QuantizerState, WeightSpec
 from lraee.settings import PositiveInt
 
 if TYPE_CHECKING:
@@ -31,8 +29,8 @@ class AiqVit(BitsScheme):
     k = 0..20, is the one with the smallest squared rounding error, for each head. Queries, keys, values and inputs of
     Linears have one range each, with the smallest squared error.
 
-    The compensation costs rank * (in + out) multiply-accumulates in FP32 a token and Linear; `coverage` counts them in
-    its BOPs (not in its shares), where at few bits they weigh much. `images` is how many calibration images
+    The compensation costs rank * (in + out) multiply-accumulates in FP32 a token and Linear: they count in the BOPs
+    (not in the shares), where at few bits they weigh much. `images` is how many calibration images
     compensation and c are fitted on (ranges see all): they have thousands of tokens for a few directions.
 
     Where we differ: the paper learns A, B and softmax's interval by gradient descent on each block's output error, with
@@ -69,14 +67,7 @@ class AiqVit(BitsScheme):
 
         return quantized_block(block, self.recipe(), state)
 
-    def coverage(self, tower: "Tower", state: QuantizerState) -> Coverage:
-        found = super().coverage(tower, state)
-        added = compensation_macs(tower.shape, self.rank) * FLOAT_BITS**2
-        return dataclasses.replace(found, block_bops=tuple(bops + added for bops in found.block_bops))
-
-
-def compensation_macs(shape: TowerShape, rank: int) -> int:
-    """MACs that compensation of this rank adds to one block: rank * (in + out) a token and Linear."""
-    width, hidden = shape.width, shape.hidden
-    linears = ((width, 3 * width), (width, width), (width, hidden), (hidden, width))
-    return shape.tokens * rank * sum(inputs + outputs for inputs, outputs in linears)
+    def added_macs(self, shape: TowerShape) -> int:
+        width, hidden = shape.width, shape.hidden
+        linears = ((width, 3 * width), (width, width), (width, hidden), (hidden, width))
+        return shape.tokens * self.rank * sum(inputs + outputs for inputs, outputs in linears)

@@ -83,4 +83,5 @@ class Apq(BlockScheme):
         from lraee.metrics.compute import coverage_of
 
         chosen = [int(state[f"blocks.{index}.bits"]) for index in range(tower.shape.depth)]
-        return coverage_of(tower, [self.at(bits).bits_by_part() for bits in chosen])
+        added = self.at(chosen[0]).added_macs(tower.shape)
+        return coverage_of(tower, [self.at(bits).bits_by_part() for bits in chosen], added)

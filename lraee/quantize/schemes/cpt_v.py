@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import AfterValidator, Field
 
 from lraee.quantize.block_scheme import EqualBlocksScheme, VariableBits
-from lraee.quantize.schemes import SCHEMES, Batches, Coverage, Part, QuantizerState, Role, Scheme
+from lraee.quantize.schemes import SCHEMES, Batches, Part, QuantizerState, Role, Scheme
 from lraee.registry import Named
 from lraee.settings import PositiveInt
 
 if TYPE_CHECKING:
+    from lraee.models.shape import TowerShape
     from lraee.models.tower import Block, Tower
 
 Fitness = Literal["contrastive", "mse", "cosine"]
@@ -109,8 +110,8 @@ class CptV(EqualBlocksScheme, VariableBits):
     def apply(self, tower: "Tower", state: QuantizerState) -> "Tower":
         return self.start.apply(tower, state)
 
-    def coverage(self, tower: "Tower", state: QuantizerState) -> Coverage:
-        return self.start.coverage(tower, state)
+    def added_macs(self, shape: "TowerShape") -> int:
+        return self.start.added_macs(shape)
 
     def at_bits(self, bits: int) -> Self:
         if not isinstance(self.start, VariableBits):
