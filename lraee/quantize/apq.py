@@ -66,7 +66,7 @@ def _drift(
     tower: Tower, scheme: "Apq", candidates: Sequence[int], states: Sequence[QuantizerState], batches: Batches
 ) -> NDArray[np.float64]:
     """Measure the embedding's relative squared error with one block at each bit-width, the others in FP32: (L, C)."""
-    clean = first_states(tower, batches)
+    clean = first_states(tower, batches, scheme.images)
     blocks: list[Block] = list(tower.blocks)  # type: ignore[arg-type]
     embedding = embed(blocks, tower.head, clean).double()
     drift = np.zeros((len(blocks), len(candidates)))

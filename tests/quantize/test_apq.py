@@ -65,10 +65,11 @@ def test_an_impossible_budget_is_named() -> None:
         allocate_bits(np.ones((2, 2)), np.full((2, 2), 9.0), 1.0, np.ones(2))
 
 
-def test_drift_is_the_embeddings_relative_error_with_one_block_quantized(tower: Any, batches: Any) -> None:
-    scheme = _apq(bits=(3, 5), mean_bits=4.0)
+@pytest.mark.parametrize("images", [8, 5])
+def test_drift_is_the_embeddings_relative_error_with_one_block_quantized(tower: Any, batches: Any, images: int) -> None:
+    scheme = _apq(bits=(3, 5), mean_bits=4.0, images=images)
     state = scheme.calibrate(tower, batches)
-    pixels = torch.cat(list(batches()))
+    pixels = torch.cat(list(batches()))[:images]
     low = scheme.at(3)
     calibrated = low.calibrate(tower, batches)
     only_third = {name: tensor for name, tensor in calibrated.items() if name.startswith("blocks.2.")}

@@ -19,7 +19,7 @@ from lraee.quantize.block_scheme import BlockScheme, EqualBlocksScheme, Variable
 from lraee.quantize.operating_point import OperatingPoint
 from lraee.quantize.schemes import SCHEMES, Batches, Coverage, QuantizerState, Scheme
 from lraee.registry import Named
-from lraee.settings import Bits
+from lraee.settings import Bits, PositiveInt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,13 +33,15 @@ class Apq(BlockScheme):
 
     `bits` are the candidates; `mean_bits` is B, the budget as if all blocks had so many. `utilisation` is an operating
     point of another quantizer, measured on the `gate` split, or the shares themselves, one a block; without it every
-    block counts in full: mixed precision that knows of no exits.
+    block counts in full: mixed precision that knows of no exits. `images` is how many calibration images drift is
+    measured on; the base is calibrated on all.
     """
 
     scheme: Literal["apq"]
     base: Annotated[Scheme, Named(SCHEMES, "scheme")]
     bits: Annotated[tuple[Bits, ...], Field(min_length=2)] = (3, 4, 5, 6)
     mean_bits: float = Field(default=4.0, ge=2.0, le=8.0)
+    images: PositiveInt = 256
     utilisation: OperatingPoint | tuple[float, ...] | None = None
 
     @field_validator("base")
