@@ -19,6 +19,7 @@ include: "workflow/rules/noise.smk"
 include: "workflow/rules/exits.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/runtime.smk"
 include: "workflow/rules/embedded.smk"
 
 
@@ -26,3 +27,4 @@ rule all:
     default_target: True
     input:
         f"{REPORT}/report.html",
+        EXPORTS,

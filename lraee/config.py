@@ -29,7 +29,8 @@ class ConfigError(ValueError):
 class Config(Settings):
     """One experiment. `seed` decides which image goes into which split, the heads' start, and the bootstrap.
 
-    `device` is where the network runs; everything after the features runs on the CPU.
+    `device` is where the network runs; everything after the features runs on the CPU. `exports` names the quantizers
+    whose headline `snakemake export` writes for use: those of Linears, with integer codes.
     """
 
     experiment: Name
@@ -43,6 +44,7 @@ class Config(Settings):
     noise: NoiseSettings = NoiseSettings()
     calibration_cost: CalibrationCost | None = None
     exits: ExitSettings
+    exports: tuple[Name, ...] = ()
 
     @field_validator("quantizers")
     @classmethod
@@ -72,6 +74,13 @@ class Config(Settings):
                 raise ValueError(f"calibration_cost.quantizers has {name!r}, but there is no such quantizer")
             if self.quantizers[name].needs():
                 raise ValueError(f"calibration_cost.quantizers has {name!r}, which waits for exits; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _check_exports(self) -> "Config":
+        for name in self.exports:
+            if name not in self.quantizers:
+                raise ValueError(f"exports has {name!r}, but there is no such quantizer")
         return self
 
     @model_validator(mode="after")

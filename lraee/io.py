@@ -1,6 +1,7 @@
 """Files at the edges: nothing half-written is ever left under a finished name, and nothing foreign is read as data."""
 
 import glob
+import hashlib
 import json
 import os
 import platform
@@ -51,6 +52,12 @@ def _runs(process: int) -> bool:
     except PermissionError:  # somebody else's
         return True
     return True
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hash a file's content."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: str | Path, content: Any) -> None:

@@ -54,7 +54,7 @@ def fit_probes(inputs: NDArray[np.float32], right: NDArray[np.bool_]) -> Probes:
     return Probes(torch.tensor(np.array(weights)).float(), torch.tensor(np.array(biases)).float())
 
 
-def _summarise(logits: Tensor) -> dict[str, NDArray[np.generic]]:
+def summarise(logits: Tensor) -> dict[str, NDArray[np.generic]]:
     """Prediction, confidence (top-1 probability), top-2 margin (of probabilities) and entropy / log K of (n, K)."""
     log_probabilities = torch.log_softmax(logits.double(), dim=-1)
     probabilities = log_probabilities.exp()
@@ -118,7 +118,7 @@ class Scorer:
         return pd.concat([pd.DataFrame(who | part) for part in parts], ignore_index=True)[list(COLUMNS)]
 
     def _answers(self, embeddings: Tensor) -> dict[str, NDArray[np.generic]]:
-        return _summarise(self.variant.temperature * self.classes.logits(embeddings))
+        return summarise(self.variant.temperature * self.classes.logits(embeddings))
 
 
 def fit_scorer(

@@ -36,14 +36,18 @@ def extract(tower: Tower, pixels: Tensor) -> LayerFeatures:
 
 
 def _of_part(tower: Tower, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    cls, mean, sav = [], [], []
+    found = []
     z = None
     for layer, z in enumerate(tower.states(pixels)):
-        if layer == 0:
-            continue
-        patches = z[:, 1:]
-        centre = patches.mean(dim=1)
-        cls.append(z[:, 0].half())
-        mean.append(centre.half())
-        sav.append((patches - centre[:, None]).square_().sum(dim=2).mean(dim=1))
-    return torch.stack(cls, 1), torch.stack(mean, 1), torch.stack(sav, 1), tower.head(z)
+        if layer:
+            found.append(at_layer(z))
+    cls, mean, sav = (torch.stack(layers, dim=1) for layers in zip(*found, strict=True))
+    return cls, mean, sav, tower.head(z)
+
+
+def at_layer(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Features of a state z_L (B, 1 + N, d): cls and mean (B, d) float16, sav (B,) float32, as in LayerFeatures."""
+    patches = z[:, 1:]
+    centre = patches.mean(dim=1)
+    sav = (patches - centre[:, None]).square_().sum(dim=2).mean(dim=1)
+    return z[:, 0].half(), centre.half(), sav

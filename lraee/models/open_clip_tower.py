@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from huggingface_hub import constants
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from lraee.models import vision_ops  # noqa: F401  (before open_clip)
 from lraee.models.families import LoadedModel, Preprocessing, WeightsKind, is_on_hub, weights_kind
 from lraee.models.open_clip_variants import Configuration, reason_against, trained_with_quick_gelu
 from lraee.models.shape import TowerShape
-from lraee.models.tower import Block, ClassEmbeddings, Tower, check_rebuilt, linear_from
+from lraee.models.tower import Block, ClassEmbeddings, Head, Stem, Tower, check_rebuilt, linear_from
 from lraee.models.weights import first_fault, random_from, read_weights
 
 import open_clip  # isort: skip
@@ -139,27 +139,6 @@ def _filled(name: str, path: Path, options: dict[str, Any]) -> Any:
     return model
 
 
-class _Stem(nn.Module):
-    def __init__(self, visual: Any) -> None:
-        super().__init__()
-        self.conv1, self.ln_pre = visual.conv1, visual.ln_pre
-        self.class_embedding, self.positional_embedding = visual.class_embedding, visual.positional_embedding
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        patches = self.conv1(pixels).flatten(2).mT
-        cls = self.class_embedding.expand(len(patches), 1, -1)
-        return self.ln_pre(torch.cat([cls, patches], dim=1) + self.positional_embedding)
-
-
-class _Head(nn.Module):
-    def __init__(self, visual: Any) -> None:
-        super().__init__()
-        self.ln_post, self.proj = visual.ln_post, visual.proj
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.ln_post(z[:, 0]) @ self.proj
-
-
 def _block(source: Any) -> Block:
     attention = source.attn
     return Block(
@@ -199,7 +178,8 @@ def tower_of(model: Any) -> Tower:
         embedding=visual.proj.shape[1],
         projected=True,
     )
-    tower = Tower(_Stem(visual), blocks, _Head(visual), shape).eval().requires_grad_(False)
+    stem = Stem(visual.conv1, visual.class_embedding, visual.positional_embedding, visual.ln_pre)
+    tower = Tower(stem, blocks, Head(visual.ln_post, visual.proj), shape).eval().requires_grad_(False)
     check_rebuilt(tower, model.encode_image, visual.image_size)
     return tower
 
@@ -215,7 +195,16 @@ def load(name: str, pretrained: str, weight_seed: int, depth: int) -> LoadedMode
     preprocessing = Preprocessing(
         (height, width), tuple(settings.mean), tuple(settings.std), settings.interpolation, settings.resize_mode
     )
-    return LoadedModel(tower, open_clip.transform.image_transform_v2(settings, is_train=False), preprocessing)
+    return LoadedModel(tower, transform(preprocessing), preprocessing)
+
+
+def transform(preprocessing: Preprocessing) -> Callable[[Any], Tensor]:
+    """open_clip's own transform for evaluation."""
+    p = preprocessing
+    settings = open_clip.transform.PreprocessCfg(
+        size=p.size, mean=p.mean, std=p.std, interpolation=p.interpolation, resize_mode=p.resize
+    )
+    return open_clip.transform.image_transform_v2(settings, is_train=False)
 
 
 def english_names(wnids: list[str]) -> list[str]:

@@ -1,16 +1,16 @@
 """Rebuild a timm vision transformer as a Tower, and its classifier rows as class embeddings."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lraee.data.sources import read_names
 from lraee.models import vision_ops  # noqa: F401  (before timm)
 from lraee.models.families import LoadedModel, Preprocessing
 from lraee.models.shape import TowerShape
-from lraee.models.tower import Block, ClassEmbeddings, Tower, check_rebuilt
+from lraee.models.tower import Block, ClassEmbeddings, Head, Stem, Tower, check_rebuilt
 from lraee.models.weights import load_strictly, random_from
 
 import timm  # isort: skip
@@ -27,27 +27,6 @@ def create(name: str, weights: Path | None, weight_seed: int) -> Any:
     if weights is not None:
         load_strictly(model, weights, "model.weights", name)
     return model.eval()
-
-
-class _Stem(nn.Module):
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.patch_embed, self.norm_pre = model.patch_embed, model.norm_pre
-        self.cls_token, self.pos_embed = model.cls_token, model.pos_embed
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        patches = self.patch_embed(pixels)
-        cls = self.cls_token.expand(len(patches), -1, -1)
-        return self.norm_pre(torch.cat([cls, patches], dim=1) + self.pos_embed)
-
-
-class _Head(nn.Module):
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.norm = model.norm
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.norm(z[:, 0])
 
 
 def _block(source: Any) -> Block:
@@ -85,7 +64,8 @@ def tower_of(model: Any) -> Tower:
         embedding=model.embed_dim,
         projected=False,
     )
-    tower = Tower(_Stem(model), blocks, _Head(model), shape).eval().requires_grad_(False)
+    stem = Stem(model.patch_embed.proj, model.cls_token[0, 0], model.pos_embed[0], model.norm_pre)
+    tower = Tower(stem, blocks, Head(model.norm, None), shape).eval().requires_grad_(False)
 
     def original(pixels: Tensor) -> Tensor:
         return model.forward_head(model.forward_features(pixels), pre_logits=True)
@@ -103,9 +83,19 @@ def load(name: str, weights: Path | None, weight_seed: int, depth: int, crop: fl
     own = timm.data.resolve_model_data_config(model)
     data = own if crop is None else own | {"crop_pct": crop}
     _, height, width = data["input_size"]
-    mode = f"centre crop of {data['crop_pct']:g}"
-    preprocessing = Preprocessing((height, width), data["mean"], data["std"], data["interpolation"], mode)
-    return LoadedModel(tower, timm.data.create_transform(**data, is_training=False), preprocessing)
+    preprocessing = Preprocessing(
+        (height, width), data["mean"], data["std"], data["interpolation"], data["crop_mode"], data["crop_pct"]
+    )
+    return LoadedModel(tower, transform(preprocessing), preprocessing)
+
+
+def transform(preprocessing: Preprocessing) -> Callable[[Any], Tensor]:
+    """timm's own transform for evaluation."""
+    p = preprocessing
+    return timm.data.create_transform(
+        (3, *p.size), is_training=False, mean=p.mean, std=p.std, interpolation=p.interpolation,
+        crop_pct=p.crop, crop_mode=p.resize,
+    )  # fmt: skip
 
 
 def class_embeddings(

@@ -28,6 +28,33 @@ Eight images of ViT-B/32, and more of a narrower network.
 """
 
 
+class Stem(nn.Module):
+    """Patch embedding: pixels (B, 3, H, W) to z_0 (B, 1 + N, d), with [CLS] in front."""
+
+    def __init__(self, patches: nn.Conv2d, cls: Tensor, positions: Tensor, norm: nn.Module) -> None:
+        super().__init__()
+        self.patches, self.norm = patches, norm
+        self.cls, self.positions = (nn.Parameter(tensor.detach()) for tensor in (cls, positions))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        patches = self.patches(pixels).flatten(2).transpose(1, 2)
+        cls = self.cls.expand(pixels.shape[0], 1, -1)
+        return self.norm(torch.cat([cls, patches], dim=1) + self.positions)
+
+
+class Head(nn.Module):
+    """The embedding (B, e) of z_depth, read off [CLS]; `projection` is (d, e), or None where e is d."""
+
+    def __init__(self, norm: nn.Module, projection: Tensor | None) -> None:
+        super().__init__()
+        self.norm = norm
+        self.projection = None if projection is None else nn.Parameter(projection.detach())
+
+    def forward(self, z: Tensor) -> Tensor:
+        cls = self.norm(z[:, 0])
+        return cls if self.projection is None else cls @ self.projection
+
+
 class Mix(nn.Module):
     """Attention's two products, softmax(Q K^T / sqrt(d)) V, of all heads: (B, heads, T, d) each."""
 

@@ -77,6 +77,11 @@ SCHEMA: dict[str, dict[str, Kind]] = {
     "calibration_costs": _columns(
         text="quantizer model", number="images cpu_seconds wall_seconds peak_before_mib peak_mib state_mib"
     ),
+    "agreement": _columns(text="quantizer", number=f"n {_ci('answers', 'exits')} farthest"),
+    "disagreements": _columns(
+        text="quantizer",
+        number="sample evaluated_layer runtime_layer evaluated_answer runtime_answer distance",
+    ),
     "searches": _columns(text="quantizer", number="evaluation fitness"),
     "ablations": _columns(
         text="quantizer precision axis setting point",
@@ -146,6 +151,8 @@ class ReportTables:
     rivals: pd.DataFrame
     allocation: pd.DataFrame
     calibration_costs: pd.DataFrame
+    agreement: pd.DataFrame
+    disagreements: pd.DataFrame
     searches: pd.DataFrame
     ablations: pd.DataFrame
     sweep: pd.DataFrame

@@ -203,9 +203,11 @@ ADDED_LATER = {
 def test_every_table_has_the_columns_that_the_report_asks_for(evaluated):
     made = set(evaluated) - {"answers"}
     assert made == set(SCHEMA) - {
+        "agreement",
         "allocation",
         "calibration_costs",
         "controls",
+        "disagreements",
         "noise",
         "remarks",
         "rivals",

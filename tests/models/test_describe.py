@@ -37,6 +37,7 @@ def test_a_clip_is_described(clip: Any) -> None:
             "std": [0.26862954, 0.26130258, 0.27577711],
             "interpolation": "bicubic",
             "resize": "shortest",
+            "crop": None,
         },
     }
 
@@ -65,7 +66,8 @@ def test_a_classifier_is_described(tmp_path: Path) -> None:
         "mean": (0.5, 0.5, 0.5),
         "std": (0.5, 0.5, 0.5),
         "interpolation": "bicubic",
-        "resize": "centre crop of 0.9",
+        "resize": "center",
+        "crop": 0.9,
     }
     # The 1,000-way classifier is no part of the tower.
     assert found["parameters"] == 5_717_416 - 192 * 1000 - 1000

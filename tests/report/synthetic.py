@@ -415,6 +415,14 @@ def synthetic(
         {"quantizer": name, "model": "ViT-B-32", "images": 32, "cpu_seconds": 10.0, "wall_seconds": 11.0,
          "peak_before_mib": 900.0, "peak_mib": 1500.0, "state_mib": 0.5} for name, _, _ in given
     ]  # fmt: skip
+    rows["agreement"] = [
+        {"quantizer": name, "n": 1000, "answers": 0.999, "answers_low": 0.994, "answers_high": 0.9998, "exits": 0.998,
+         "exits_low": 0.993, "exits_high": 0.999, "farthest": 1e-6} for name, _, _ in given[:1]
+    ]  # fmt: skip
+    rows["disagreements"] = [
+        {"quantizer": given[0][0], "sample": 7, "evaluated_layer": 8, "runtime_layer": 9, "evaluated_answer": 1,
+         "runtime_answer": 2, "distance": 1e-6}
+    ]  # fmt: skip
     rows["seed_spread"] = _seed_spread(pd.DataFrame(rows["seeds"]))
     frames = {name: pd.DataFrame(rows[name] or {c: [] for c in SCHEMA[name]})[list(SCHEMA[name])] for name in SCHEMA}
     return ReportTables(**frames, provenance={**PROVENANCE, "seeds": seeds})

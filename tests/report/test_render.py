@@ -105,10 +105,10 @@ def test_ids_are_unique_and_anchors_resolve(page: Page) -> None:
 
 SECTIONS = """
     verdict key-figures questions noise noise-profile pathological toggles trade-off frontier results baselines
-    heuristics exits quadrants classes controls attribution quantizers strong static cls-ssa factorial refit label-free
-    composition composed bit-operations rivals allocation searches gates ablations selectivity thresholds statistics
-    splits files seeds holm risk cost accounting overhead calibration sensitivity sensitivity-curves paper referee
-    symbols limits provenance
+    heuristics exits quadrants classes controls attribution quantizers strong static cls-ssa factorial refit
+    label-free composition composed bit-operations rivals allocation searches gates ablations selectivity thresholds
+    statistics splits files seeds holm risk cost accounting overhead calibration runtime sensitivity
+    sensitivity-curves paper referee symbols limits provenance
 """
 
 

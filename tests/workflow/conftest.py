@@ -60,6 +60,7 @@ TINY: dict[str, Any] = {
         "ablations": {"policies": ["margin"], "aggregations": ["cls"], "layers": ["each"]},
         "sensitivity": {"kappas": [0.0], "temperatures": [2.0], "fit_images": [144]},
     },
+    "exports": ["w4a4"],
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from lraee.data.manifest import SPLITS
 from lraee.io import read_table, write_table
 
 ENDING = {"collect_tables", "report"}
+EXPORTED = {"export_quantizer:w4a4", "check_export:w4a4"}
 SCORED = ("gate", "select", "test")
 MANIFESTS = {f"manifest:{split}" for split in SPLITS}
 SHARDS = ("fit:000", "fit:001", *(f"{split}:000" for split in SCORED))
@@ -18,14 +19,16 @@ DRAWN = {f"draw_pictures:{shard}" for shard in ("quant:000", *SHARDS)}
 
 
 def jobs_of(quantizer):
-    """Every job that belongs to one quantizer."""
+    """Every job that belongs to one quantizer; w4a4 is exported."""
     rules = ("calibrate_quantizer", "noise_profile", "fit_heads", "score_exits", "fit_policies", "evaluate")
     splits = {f"extract_features:{quantizer}:{shard}" for shard in SHARDS}
-    return {f"{rule}:{quantizer}" for rule in rules} | splits
+    return {f"{rule}:{quantizer}" for rule in rules} | splits | (EXPORTED if quantizer == "w4a4" else set())
 
 
 def both(*rules):
-    return {f"{rule}:{quantizer}" for rule in rules for quantizer in ("w4a4", "dyn")}
+    """Jobs of both quantizers; what is evaluated again is exported again."""
+    jobs = {f"{rule}:{quantizer}" for rule in rules for quantizer in ("w4a4", "dyn")}
+    return jobs | EXPORTED if "evaluate" in rules else jobs
 
 
 def append(path: Path, text: str) -> None:
@@ -94,6 +97,7 @@ def test_a_quantizer_that_needs_the_exits_of_another_waits_for_them(finished, ti
 @pytest.mark.parametrize("module", ["quantize/schemes/uniform.py", "quantize/schemes/apq.py"])
 def test_a_change_in_what_a_scheme_builds_on_plans_it_again(fresh, tiny, module):
     tiny["quantizers"] = {"mixed": {"scheme": "apq", "base": tiny["quantizers"]["w4a4"]}}
+    tiny["exports"] = []
     fresh.configure(tiny)
     state = "results/tiny/quantizers/mixed.safetensors"
     assert fresh.run(state).returncode == 0
@@ -205,7 +209,7 @@ def test_other_test_scores_can_reach_nothing_that_is_fitted(finished):
     path = finished.results / "scores/w4a4/test.parquet"
     frame: pd.DataFrame = read_table(path)
     write_table(path, frame.assign(label=frame["label"].to_numpy()[::-1]))
-    assert finished.planned() == {"evaluate:w4a4"} | ENDING
+    assert finished.planned() == {"evaluate:w4a4"} | EXPORTED | ENDING
 
 
 def inputs_by_job(checkout):
@@ -239,7 +243,9 @@ def test_only_scoring_and_evaluating_read_the_test_split(unbroken):
         for rule, inputs in inputs_by_job(unbroken).items()
         if any("test" in Path(name).with_suffix("").parts for name in inputs)
     }
-    assert readers == {"draw_pictures", "extract_features", "score_exits", "evaluate", "collect_tables"}
+    assert readers == {
+        "draw_pictures", "extract_features", "score_exits", "evaluate", "check_export", "collect_tables",
+    }  # fmt: skip
 
 
 def test_another_experiment_replaces_the_configuration_and_is_not_merged_into_it(finished, tiny):

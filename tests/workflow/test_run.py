@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lraee.report.tables import SCHEMA
+from lraee.runtime import EarlyExitCLIP
 
 ROOT = Path(__file__).parents[2]
 TABLES = tuple(SCHEMA)
@@ -44,8 +45,35 @@ def test_every_rule_leaves_its_log(unbroken):
             for path in (unbroken.results / "logs").rglob("*.log")}  # fmt: skip
     assert logs == {
         "manifest", "draw_pictures", "describe_model", "class_embeddings", "calibrate_quantizer", "extract_features",
-        "noise_profile", "fit_heads", "score_exits", "fit_policies", "evaluate", "collect_tables", "report",
+        "noise_profile", "fit_heads", "score_exits", "fit_policies", "evaluate", "export_quantizer", "check_export",
+        "collect_tables", "report",
     }  # fmt: skip
+
+
+def test_the_exported_network_does_what_was_evaluated(unbroken):
+    model = EarlyExitCLIP.load(unbroken.results / "exports/w4a4")
+    manifest = model.manifest
+    assert (manifest.experiment, manifest.quantizer, manifest.measured.images) == ("tiny", "w4a4", 144)
+    compared = pd.read_parquet(unbroken.results / "agreement/w4a4.parquet")
+    assert len(compared) == 144
+    headline = pd.read_parquet(unbroken.results / "tables/points.parquet").query("headline and precision == 'w4a4'")
+    assert compared["evaluated_layer"].mean() == pytest.approx(headline["mean_layer"].iloc[0])
+    assert (compared["evaluated_answer"] == compared["runtime_answer"]).mean() >= 0.99
+    assert (compared["evaluated_layer"] == compared["runtime_layer"]).mean() >= 0.98
+    shown = pd.read_parquet(unbroken.results / "tables/agreement.parquet")
+    assert shown["answers"].tolist() == [(compared["evaluated_answer"] == compared["runtime_answer"]).mean()]
+
+
+def test_nothing_else_than_what_was_evaluated_is_exported(finished):
+    heads = finished.results / "heads/w4a4.safetensors"
+    content = bytearray(heads.read_bytes())
+    content[-1] ^= 1
+    heads.write_bytes(content)
+    done = finished.run("--touch")
+    assert done.returncode == 0
+    done = finished.run("--forcerun", "export_quantizer", "--until", "export_quantizer")
+    assert done.returncode != 0
+    assert "heads/w4a4.safetensors is not the file that was evaluated (heads): run the workflow again" in done.stdout
 
 
 def test_nothing_half_written_is_left(unbroken):

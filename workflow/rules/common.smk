@@ -177,3 +177,14 @@ def utilisation_needed(quantizer):
 def quantizer_state(precision):
     """The calibrated state of a quantizer; nothing for FP32."""
     return [] if precision == FP32 else f"{RESULTS}/quantizers/{precision}.safetensors"
+
+
+def evaluated(quantizer):
+    """What an evaluation is of: an export takes these files, and no others."""
+    return {
+        "state": quantizer_state(quantizer),
+        "heads": f"{RESULTS}/heads/{quantizer}.safetensors",
+        "probes": f"{RESULTS}/scores/{quantizer}/probes.safetensors",
+        "policies": f"{RESULTS}/policies/{quantizer}.json",
+        "classes": f"{RESULTS}/classes.safetensors",
+    }

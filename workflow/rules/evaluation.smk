@@ -18,16 +18,15 @@ TABLES = [
 
 rule evaluate:
     input:
+        **evaluated("{quantizer}"),
         test=f"{RESULTS}/scores/{{quantizer}}/test.parquet",
         fp32_test=f"{RESULTS}/scores/{FP32}/test.parquet",
-        policies=f"{RESULTS}/policies/{{quantizer}}.json",
-        state=quantizer_state("{quantizer}"),
-        classes=f"{RESULTS}/classes.safetensors",
     output:
         **{
             table: f"{RESULTS}/evaluation/{{quantizer}}/{table}.parquet"
             for table in [*TABLES, "answers"]
         },
+        evaluated=f"{RESULTS}/evaluation/{{quantizer}}/evaluated.json",
     log:
         f"{LOGS}/evaluate/{{quantizer}}.log",
     benchmark:
@@ -39,6 +38,7 @@ rule evaluate:
         mem_mb=memory,
     params:
         seed=CONFIG.seed,
+        evaluated=list(evaluated("")),
         code=code("evaluate.py", *policy_modules()),
     script:
         "../scripts/evaluate.py"

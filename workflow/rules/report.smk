@@ -3,9 +3,11 @@
 
 # What compares quantizers, or comes from their calibration.
 COLLECTED = [
+    "agreement",
     "allocation",
     "calibration_costs",
     "controls",
+    "disagreements",
     "noise",
     "remarks",
     "rivals",
@@ -31,6 +33,9 @@ rule collect_tables:
         features=features(FP32, *EXTRACTED),
         costs=expand(
             f"{RESULTS}/calibration_cost/{{quantizer}}.json", quantizer=MEASURED
+        ),
+        agreement=expand(
+            f"{RESULTS}/agreement/{{quantizer}}.parquet", quantizer=CONFIG.exports
         ),
         model=f"{RESULTS}/model.json",
         classes=f"{RESULTS}/classes.safetensors",

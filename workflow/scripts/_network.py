@@ -1,9 +1,10 @@
 """What the scripts that run the network share: a tower in some precision, and batches of a split."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from lraee.data.batches import Loader, Opens
 from lraee.data.pictures import KeptPictures
@@ -39,10 +40,10 @@ def read_sources(snakemake: Any) -> dict[str, Source]:
     return {name: parse(SOURCES, "source", source) for name, source in snakemake.params.sources.items()}
 
 
-def loader_and_rows(model: LoadedModel, snakemake: Any) -> tuple[Loader, pd.DataFrame]:
+def loader_and_rows(transform: Callable[[Any], Tensor], snakemake: Any) -> tuple[Loader, pd.DataFrame]:
     """Return what reads the rule's split, and the split's manifest."""
     sources: Mapping[str, Opens] = read_sources(snakemake)
     if snakemake.input.pictures:  # those of the split's one source
         sources = dict.fromkeys(sources, KeptPictures(snakemake.input.pictures))
-    loader = Loader(sources, model.transform, snakemake.params.batch)
+    loader = Loader(sources, transform, snakemake.params.batch)
     return loader, read_table(snakemake.input.manifest)

@@ -15,7 +15,7 @@ from lraee.tensors import write_tensors
 with logged(snakemake):
     use_threads(snakemake)
     model = load_model(snakemake)
-    loader, rows = loader_and_rows(model, snakemake)
+    loader, rows = loader_and_rows(model.transform, snakemake)
     p = snakemake.params
     as_set = parse(SCHEMES, "scheme", p.scheme)
     tables = map(read_table, snakemake.input.utilisation)

@@ -7,6 +7,7 @@ from _features import shards_by_split
 from _job import logged
 
 import lraee
+from lraee.evaluation.agreement import summary
 from lraee.evaluation.calibrations import COST_COLUMNS, FOUND, allocation_table, search_table
 from lraee.evaluation.collect import corrected, noise_table, provenance, quantizer_table
 from lraee.evaluation.contrasts import control_rows, rival_rows
@@ -30,6 +31,8 @@ with logged(snakemake):
     states = {Path(path).stem: read_arrays(path, FOUND) for path in snakemake.input.states}
     tables["allocation"], tables["searches"] = allocation_table(states, headers), search_table(states)
     tables["calibration_costs"] = pd.DataFrame(map(read_json, snakemake.input.costs), columns=COST_COLUMNS)
+    exported = {Path(path).stem: read_table(path) for path in snakemake.input.agreement}
+    tables["agreement"], tables["disagreements"] = summary(exported)
     profiles = [read_table(path) for path in snakemake.input.noise]
     tables["noise"] = noise_table(profiles, p.candidates, p.kappa)
     shards = shards_by_split(snakemake.input.features, p.identities)

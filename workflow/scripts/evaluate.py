@@ -5,7 +5,7 @@ from pydantic import TypeAdapter
 
 from lraee.evaluation.run import FittedArms, evaluate_both_arms
 from lraee.exits.score_table import score_tables
-from lraee.io import read_header, read_json, read_table, write_table
+from lraee.io import file_sha256, read_header, read_json, read_table, write_json, write_table
 from lraee.quantize.schemes import Coverage
 
 with logged(snakemake):
@@ -16,3 +16,5 @@ with logged(snakemake):
     tables = evaluate_both_arms(fitted, test, control, coverage, names, snakemake.params.seed)
     for name, table in tables.items():
         write_table(snakemake.output[name], table)
+    hashes = {name: file_sha256(snakemake.input[name]) for name in snakemake.params.evaluated}
+    write_json(snakemake.output.evaluated, hashes)

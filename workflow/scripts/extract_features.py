@@ -10,7 +10,7 @@ with logged(snakemake):
     use_threads(snakemake)
     model = load_model(snakemake)
     tower = in_precision(model.tower, snakemake)
-    loader, rows = loader_and_rows(model, snakemake)
+    loader, rows = loader_and_rows(model.transform, snakemake)
     p, remarks = snakemake.params, []
 
     def stored():

@@ -9,7 +9,7 @@ from lraee.metrics.noise import noise_profile
 with logged(snakemake):
     use_threads(snakemake)
     model = load_model(snakemake)
-    loader, rows = loader_and_rows(model, snakemake)
+    loader, rows = loader_and_rows(model.transform, snakemake)
     batches = loader.batches(rows[: snakemake.params.images], "noise")
     pixels = (batch.pixels for batch in batches if batch.samples)
     profile = noise_profile(model.tower, in_precision(model.tower, snakemake), pixels)

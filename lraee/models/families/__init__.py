@@ -36,13 +36,17 @@ def is_on_hub(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What the transform does to a picture: size (H, W) in pixels, mean and deviation by channel, how it is resized."""
+    """What the transform does to a picture: size (H, W) in pixels, mean and deviation by channel, how it is resized.
+
+    `crop` is the share of the resized picture's side that a centre crop keeps, for families that have one.
+    """
 
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
     resize: str
+    crop: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,10 @@ class ModelFamily(Settings, ABC):
     @abstractmethod
     def load(self) -> LoadedModel:
         """Load the vision tower; FileNotFoundError or ValueError name what is missing."""
+
+    @abstractmethod
+    def transform(self, preprocessing: Preprocessing) -> "Callable[[Image], Tensor]":
+        """Return the family's own transform from a picture to the (3, H, W) input."""
 
     @abstractmethod
     def class_embeddings(self, class_names: list[str]) -> "ClassEmbeddings":

@@ -16,6 +16,7 @@ from lraee.report.sections import (
     gates,
     noise,
     remarks,
+    runtime,
     sensitivity,
     statistics,
     trade_off,
@@ -76,6 +77,8 @@ def data(tables: ReportTables) -> dict[str, DataTable]:
         "leakage": statistics.leakage(tables),
         "holm": statistics.holm(tables),
         "accounting": cost.accounting(tables),
+        "agreement": runtime.agreement(tables),
+        "disagreements": runtime.disagreements(tables),
         "remark_causes": remarks.causes(tables),
         "remarks": remarks.files(tables),
     }

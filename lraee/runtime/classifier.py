@@ -1,0 +1,164 @@
+"""A quantized CLIP that stops at the first exit that is sure enough."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from lraee.exits.head_plan import HeadKey
+from lraee.exits.heads import Heads
+from lraee.exits.policies import POLICIES
+from lraee.exits.scores import Probes
+from lraee.exits.variants import BASE
+from lraee.models.families import FAMILIES, ModelFamily
+from lraee.models.tower import ClassEmbeddings
+from lraee.registry import parse
+from lraee.runtime.engines import ENGINES, Engine
+from lraee.runtime.exits import Exits, SoFar
+from lraee.runtime.folder import Export, ExportError, Manifest, read_export
+from lraee.runtime.images import Image, pixel_batches
+from lraee.runtime.network import rebuild
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes with their probabilities, best first, and after how many blocks the network stopped."""
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    layer: int
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the best class at the exit."""
+        return self.probabilities[0]
+
+
+@dataclass(frozen=True)
+class Routed:
+    """What happened to N images: their class (N,), the exit that they left at (0..E, E = full depth), logits (N, K)."""
+
+    answer: NDArray[np.int64]
+    place: NDArray[np.int64]
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class EarlyExitCLIP:
+    """A network that was exported, ready to classify; `load` makes one."""
+
+    manifest: Manifest
+    engine: Engine
+    exits: Exits
+    classes: ClassEmbeddings
+    class_names: tuple[str, ...]
+    transform: Callable[[Any], Tensor]
+
+    @classmethod
+    def load(cls, folder: str | Path, engine: str = "torch") -> Self:
+        """Load an exported folder; ExportError where it is none, was changed, or is of another version.
+
+        ValueError where there is no such engine.
+        """
+        if engine not in list(ENGINES):
+            raise ValueError(f"engine is {engine!r}, but must be one of {', '.join(ENGINES)}")
+        export = read_export(folder)
+        manifest = export.manifest
+        try:
+            tower = rebuild(manifest.network, export.part("network"))
+            exits, rows = _exits(export), export.part("classes")
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ExportError(f"{folder} does not hold what its manifest says ({error}): export it again") from error
+        return cls(
+            manifest=manifest,
+            engine=ENGINES[engine](tower, manifest.exits.layers),
+            exits=exits,
+            classes=ClassEmbeddings(rows["rows"], rows["bias"], manifest.logit_scale, manifest.cosine),
+            class_names=manifest.class_names,
+            transform=_family(manifest).transform(manifest.preprocessing),
+        )
+
+    def predict(self, images: Image | Iterable[Image], top: int = 1) -> list[Prediction]:
+        """Classify images: paths, PIL images, arrays (H, W, 3) of bytes, or preprocessed pixels (N, 3, H, W).
+
+        The `top` likeliest classes each. ValueError or TypeError name an image that is of no use.
+        """
+        if not 1 <= top <= len(self.class_names):
+            raise ValueError(f"top is {top}, but there are {len(self.class_names)} classes")
+        return [prediction for pixels in self._batches(images) for prediction in self._predict(pixels, top)]
+
+    def _predict(self, pixels: Tensor, top: int) -> list[Prediction]:
+        routed = self.route(pixels)
+        best = torch.softmax(routed.logits.double(), dim=-1).topk(top, dim=-1)
+        layers = [*self.exits.layers, self.manifest.network.shape.depth]
+        return [
+            Prediction(tuple(self.class_names[i] for i in indices), tuple(values), layers[place])
+            for indices, values, place in zip(best.indices.tolist(), best.values.tolist(), routed.place, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def encode_image(self, images: Image | Iterable[Image], normalize: bool = False) -> Tensor:
+        """Embed images at full depth, as open_clip's model of that name does: (N, e)."""
+        parts = [torch.zeros(0, self.classes.rows.shape[1])]
+        for x in self._batches(images):
+            for segment in range(len(self.exits.layers) + 1):
+                x = self.engine.run(segment, x)
+            parts.append(x)
+        embeddings = torch.cat(parts)
+        return functional.normalize(embeddings, dim=-1) if normalize else embeddings
+
+    def with_classes(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Self:
+        """Classify into other classes: prompts are the model's own templates unless given, with `{}` for the class.
+
+        Exits were fitted to the exported classes: how sure they are of others has not been measured. The text tower is
+        loaded as the experiment loaded it. ValueError where the model has none.
+        """
+        changed = {} if templates is None else {"templates": list(templates)}
+        if "templates" not in self.manifest.model:
+            raise ValueError(f"{self.manifest.model['name']} is a classifier: it has no text tower for other classes")
+        model = parse(FAMILIES, "family", self.manifest.model | changed | {"class_names": "as-listed"})
+        return replace(self, classes=model.class_embeddings(list(names)), class_names=tuple(names))
+
+    @torch.inference_mode()
+    def route(self, pixels: Tensor) -> Routed:
+        """Run pixels (N, 3, H, W), each only as far as its exit: those that leave are taken out of the batch."""
+        exits = len(self.exits.layers)
+        here, x, so_far = np.arange(len(pixels)), pixels, SoFar(len(pixels), exits)
+        place = np.full(len(pixels), exits)
+        logits = torch.zeros(len(pixels), len(self.class_names))
+        for index in range(exits):
+            x = self.engine.run(index, x)
+            answers, leaves = self.exits.visit(index, x, so_far, self.classes)
+            place[here[leaves]] = index
+            logits[here[leaves]] = answers[torch.from_numpy(leaves)]
+            here, x = here[~leaves], x[torch.from_numpy(~leaves)]
+            so_far.keep(~leaves)
+            if not len(here):
+                break
+        else:
+            logits[here] = self.classes.logits(self.engine.run(exits, x))
+        return Routed(logits.argmax(-1).numpy(), place, logits)
+
+    def _batches(self, images: Image | Iterable[Image]) -> Iterator[Tensor]:
+        return pixel_batches(images, self.transform, self.manifest.preprocessing.size)
+
+
+def _family(manifest: Manifest) -> ModelFamily:
+    return parse(FAMILIES, "family", manifest.model)
+
+
+def _exits(export: Export) -> Exits:
+    own = export.manifest.exits
+    keys = [HeadKey(BASE, layer, own.aggregation, own.supervision) for layer in own.layers]
+    probes = export.part("probes")
+    return Exits(
+        layers=own.layers, aggregation=own.aggregation, heads=Heads(keys, export.part("heads")),
+        probes=Probes(probes["weights"], probes["bias"]), policy=POLICIES[own.policy], gates=own.gates,
+        thresholds=own.thresholds,
+    )  # fmt: skip

@@ -1,0 +1,77 @@
+# What users load: `snakemake --cores 2 export` writes the quantizers that `exports` names, and tries each on test images.
+EXPORTS = [
+    f"{RESULTS}/exports/{quantizer}/{file}"
+    for quantizer in CONFIG.exports
+    for file in ("manifest.json", "tensors.safetensors")
+]
+
+
+rule export:
+    input:
+        EXPORTS,
+        expand(f"{RESULTS}/agreement/{{quantizer}}.parquet", quantizer=CONFIG.exports),
+
+
+rule export_quantizer:
+    input:
+        # The files that the evaluation kept the hashes of, by the same names.
+        **evaluated("{quantizer}"),
+        hashes=f"{RESULTS}/evaluation/{{quantizer}}/evaluated.json",
+        points=f"{RESULTS}/evaluation/{{quantizer}}/points.parquet",
+        model=watched(CONFIG.model),
+        usable=f"{RESULTS}/model.json",
+    output:
+        f"{RESULTS}/exports/{{quantizer}}/manifest.json",
+        f"{RESULTS}/exports/{{quantizer}}/tensors.safetensors",
+    log:
+        f"{LOGS}/export_quantizer/{{quantizer}}.log",
+    benchmark:
+        f"{BENCHMARKS}/export_quantizer/{{quantizer}}.tsv"
+    conda:
+        "../../envs/network.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory,
+    params:
+        scheme=lambda w: scheme_of(w.quantizer),
+        model=plain(CONFIG.model),
+        experiment=CONFIG.experiment,
+        code=lambda w: code(
+            "export_quantizer.py",
+            model_module(),
+            *policy_modules(),
+            *scheme_modules(w.quantizer),
+        ),
+    script:
+        "../scripts/export_quantizer.py"
+
+
+# The runtime's answers against the evaluation's, on the first test images.
+rule check_export:
+    input:
+        exported=f"{RESULTS}/exports/{{quantizer}}/manifest.json",
+        tensors=f"{RESULTS}/exports/{{quantizer}}/tensors.safetensors",
+        policies=f"{RESULTS}/policies/{{quantizer}}.json",
+        scores=f"{RESULTS}/scores/{{quantizer}}/test.parquet",
+        manifest=f"{RESULTS}/manifest/test.parquet",
+        pictures=pictures("test", shards("test")),
+    output:
+        f"{RESULTS}/agreement/{{quantizer}}.parquet",
+    log:
+        f"{LOGS}/check_export/{{quantizer}}.log",
+    benchmark:
+        f"{BENCHMARKS}/check_export/{{quantizer}}.tsv"
+    conda:
+        "../../envs/network.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory,
+    params:
+        sources=SOURCES,
+        batch=CONFIG.batch,
+        first=1000,
+        code=code(
+            "check_export.py", model_module(), *source_modules(), *policy_modules()
+        ),
+    script:
+        "../scripts/check_export.py"

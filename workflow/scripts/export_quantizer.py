@@ -1,0 +1,45 @@
+"""Write the exported folder of one quantizer: its headline configuration, as evaluated."""
+
+from pathlib import Path
+
+from _classes import read_classes
+from _job import logged
+
+from lraee.evaluation.run import FittedArms
+from lraee.exits.head_plan import HeadKey
+from lraee.exits.heads import read_heads
+from lraee.exits.scores import Probes
+from lraee.io import read_json, read_table
+from lraee.models.families import FAMILIES
+from lraee.quantize.schemes import SCHEMES
+from lraee.registry import parse
+from lraee.runtime.export import Exportable, check_evaluated, export, measured
+from lraee.tensors import read_tensors
+
+with logged(snakemake):
+    p, files, quantizer = snakemake.params, snakemake.input, snakemake.wildcards.quantizer
+    evaluated = read_json(files.hashes)
+    check_evaluated(evaluated, {name: files[name] for name in evaluated})
+    model = parse(FAMILIES, "family", p.model).load()
+    state, header = read_tensors(files.state)
+    classes, _, metadata = read_classes(files.classes)
+    probes, described = read_tensors(files.probes)
+    headline = FittedArms.model_validate(read_json(files.policies)).arms[0].headline
+    source = Exportable(
+        tower=parse(SCHEMES, "scheme", p.scheme).apply(model.tower, state),
+        preprocessing=model.preprocessing,
+        headline=headline,
+        heads=read_heads(files.heads),
+        probes=Probes(probes["weights"], probes["bias"]),
+        probe_keys=[HeadKey(*key) for key in described["keys"]],
+        classes=classes,
+        class_names=metadata["names"],
+        measured=measured(read_table(files.points), quantizer),
+        named={
+            "experiment": p.experiment,
+            "quantizer": quantizer,
+            "description": header["description"],
+            "model": p.model,
+        },
+    )
+    export(Path(snakemake.output[0]).parent, source)
