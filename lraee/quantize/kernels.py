@@ -8,6 +8,7 @@ integer rounded once. torch's other INT8 kernels (FBGEMM) saturate in the same c
 
 from abc import ABC, abstractmethod
 from functools import cache
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -115,10 +116,12 @@ def _to_bytes(codes: Tensor, bits: int) -> Tensor:
 def onednn_is_exact(code_bits: int, low: int, high: int, outputs: int, inputs: int) -> bool:
     """Try weight codes low .. high (outputs, inputs) and activation codes at their extremes: is each product exact?"""
     generator = torch.Generator().manual_seed(0)
-    weights = torch.where(torch.rand(outputs, inputs, generator=generator) < 0.5, low, high).to(torch.int8)
-    weights[0::3], weights[1::3] = low, high
+    mixed = torch.where(torch.rand(outputs, inputs, generator=generator) < 0.5, low, high).to(torch.int8)
     limit = 2**code_bits - 1
-    for rows in (1, 64):
+    # A row is all low, all high or mixed; where there are fewer rows than that, each is tried as all three.
+    for turn, rows in product(range(3 if outputs < 3 else 1), (1, 64)):
+        weights = mixed.clone()
+        weights[turn::3], weights[(turn + 1) % 3 :: 3] = low, high
         codes = torch.where(torch.rand(rows, inputs, generator=generator) < 0.5, 0, limit).float()
         codes[0::2] = limit
         expected = (codes.double() @ weights.double().mT).float()

@@ -104,7 +104,7 @@ def test_an_activation_beyond_float16_in_some_tokens_is_an_error(
 
 
 def test_an_embedding_that_is_not_finite_is_an_error(tower: Any, pixels: torch.Tensor) -> None:
-    tower.head.proj.data[:, 3] = float("inf")
+    tower.head.projection.data[:, 3] = float("inf")
     with pytest.raises(FloatingPointError):
         extract(tower, pixels)
 

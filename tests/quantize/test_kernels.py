@@ -63,6 +63,12 @@ def test_products_of_large_codes_are_exact_over_long_rows(bits: int, sign: int, 
         assert not np.array_equal(plain.numpy(), expected), "float32 alone would do: the test is too weak"
 
 
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_products_of_one_or_two_rows_are_exact(outputs: int) -> None:
+    weights = np.array([[0, 27, 120, 58], [-120, 5, 0, -99]])[:outputs]
+    _assert_exact(np.array([[[44, 208, 166, 233]]]), np.array([[[100]]]), weights, 8)
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_products_of_any_codes_equal_numpys_integers(data: st.DataObject) -> None:
