@@ -204,6 +204,12 @@ ABLATION_COLUMNS = [
     "difference", "difference_low", "difference_high", "mcnemar_p",
 ]  # fmt: skip
 
+SENSITIVITY_COLUMNS = [
+    "axis", "value", "x", "is_base", "point_layers", "n", "top1", "top1_low", "top1_high", "saved",
+    "margin", "margin_low", "margin_high", "attributable", "attributable_low", "attributable_high",
+    "difference", "difference_low", "difference_high", "mcnemar_p",
+]  # fmt: skip
+
 
 def sensitivity_rows(
     arm: TestBench, fp32: TestBench, variations: Sequence[Variation], fitted: Mapping[Configuration, Fitted],

@@ -201,7 +201,10 @@ def evaluate_both_arms(
         rows = points.sensitivity_rows(
             bench, fp32, fitted.sensitivity, _by_configuration(own.sensitivity), _by_configuration(control.sensitivity)
         )
-        for table, frame in {**_arm_tables(own, bench, fitted), "sensitivity": pd.DataFrame(rows)}.items():
+        for table, frame in {
+            **_arm_tables(own, bench, fitted),
+            "sensitivity": pd.DataFrame(rows, columns=points.SENSITIVITY_COLUMNS),
+        }.items():
             tables.setdefault(table, []).append(frame.assign(**names))
     costs = pd.DataFrame(points.cost_rows(arm, ours.headline, arm.routed(ours.headline)))
     at_full_depth = [(fitted.quantizer, arm), (FP32, fp32)]

@@ -501,6 +501,8 @@ def test_without_ablations_curves_or_risk_there_are_no_rows(tables, small, evalu
     plain = Run(**(vars(small) | {"exits": small.exits.model_copy(update=changes)}))
     made = evaluate(fit_both_arms(tables, "w4a4", plain), tables)
     assert len(made["ablations"]) == len(made["sensitivity"]) == 0
+    for name in set(made) - {"answers"}:
+        assert set(SCHEMA[name]) - ADDED_LATER.get(name, set()) <= set(made[name].columns), name
     assert set(made["ablations"].columns) == set(evaluated["ablations"].columns)
     assert not (made["points"].study == "risk").any()
 
