@@ -193,8 +193,9 @@ def load(name: str, pretrained: str, weight_seed: int, depth: int) -> LoadedMode
     settings = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
     height, width = model.visual.image_size
     preprocessing = Preprocessing(
-        (height, width), tuple(settings.mean), tuple(settings.std), settings.interpolation, settings.resize_mode
-    )
+        (height, width), tuple(settings.mean), tuple(settings.std), settings.interpolation, settings.resize_mode,
+        fill=settings.fill_color,
+    )  # fmt: skip
     return LoadedModel(tower, transform(preprocessing), preprocessing)
 
 
@@ -202,7 +203,7 @@ def transform(preprocessing: Preprocessing) -> Callable[[Any], Tensor]:
     """open_clip's own transform for evaluation."""
     p = preprocessing
     settings = open_clip.transform.PreprocessCfg(
-        size=p.size, mean=p.mean, std=p.std, interpolation=p.interpolation, resize_mode=p.resize
+        size=p.size, mean=p.mean, std=p.std, interpolation=p.interpolation, resize_mode=p.resize, fill_color=p.fill
     )
     return open_clip.transform.image_transform_v2(settings, is_train=False)
 

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--top", type=int, default=1, help="classes an image (default: 1)")
     parser.add_argument("--engine", choices=list(ENGINES), default="torch")
     given = parser.parse_args(arguments)
-    files = sorted(path for path in given.images.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in given.images.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES)
     if not files:
         parser.error(f"{given.images} holds no image")
     try:

@@ -156,9 +156,9 @@ def _family(manifest: Manifest) -> ModelFamily:
 def _exits(export: Export) -> Exits:
     own = export.manifest.exits
     keys = [HeadKey(BASE, layer, own.aggregation, own.supervision) for layer in own.layers]
-    probes = export.part("probes")
+    heads, probes = Heads(keys, export.part("heads")), export.part("probes")
     return Exits(
-        layers=own.layers, aggregation=own.aggregation, heads=Heads(keys, export.part("heads")),
-        probes=Probes(probes["weights"], probes["bias"]), policy=POLICIES[own.policy], gates=own.gates,
-        thresholds=own.thresholds,
+        layers=own.layers, aggregation=own.aggregation, heads=[heads.only([key]) for key in keys],
+        probes=[Probes(*pair) for pair in zip(probes["weights"].split(1), probes["bias"].split(1), strict=True)],
+        policy=POLICIES[own.policy], gates=own.gates, thresholds=own.thresholds,
     )  # fmt: skip

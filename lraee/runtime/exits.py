@@ -18,12 +18,12 @@ from lraee.models.tower import ClassEmbeddings
 
 @dataclass(frozen=True)
 class Exits:
-    """The exits of an exported network, E of them; `heads` and `probes` have one entry an exit, in ascending order."""
+    """The exits of an exported network, E of them, in ascending order: a stack of one head, and a probe, for each."""
 
     layers: tuple[int, ...]
     aggregation: str
-    heads: Heads
-    probes: Probes
+    heads: Sequence[Heads]
+    probes: Sequence[Probes]
     policy: Policy
     gates: Sequence[dict[str, Any]]
     thresholds: Sequence[float]
@@ -38,10 +38,9 @@ class Exits:
         cls, mean, sav = at_layer(z)
         # Features are kept in float16, and heads were fitted to that.
         x = (mean if self.aggregation == "ssa" else cls).float()
-        logits = classes.logits(self.heads.only([self.heads.keys[index]]).embed(x[None])[0])
-        probe = Probes(self.probes.weights[index : index + 1], self.probes.bias[index : index + 1])
+        logits = classes.logits(self.heads[index].embed(x[None])[0])
         so_far.put(index, summarise(logits), {
-            "certainty": probe.certainty(x[None])[0].numpy(),
+            "certainty": self.probes[index].certainty(x[None])[0].numpy(),
             "sav": sav.numpy(),
             "energy": np.square(mean.float().numpy()).sum(axis=1),
         })  # fmt: skip

@@ -17,7 +17,7 @@ from lraee.exits.scores import Probes
 from lraee.io import file_sha256
 from lraee.models.families import Preprocessing
 from lraee.models.tower import ClassEmbeddings, Tower
-from lraee.runtime.folder import Exits, ExportError, Measured, write_export
+from lraee.runtime.folder import ExportedExits, ExportError, Measured, write_export
 from lraee.runtime.network import describe
 
 
@@ -75,8 +75,8 @@ def _probes(source: Exportable, keys: list[HeadKey]) -> dict[str, Tensor]:
     return {"weights": source.probes.weights[places], "bias": source.probes.bias[places]}
 
 
-def _exits(fitted: Fitted, c: Configuration) -> Exits:
-    return Exits(
+def _exits(fitted: Fitted, c: Configuration) -> ExportedExits:
+    return ExportedExits(
         layers=c.layers, aggregation=c.aggregation, supervision=c.supervision, policy=c.policy,
         gates=tuple(fitted.gates), thresholds=tuple(fitted.thresholds),
     )  # fmt: skip

@@ -30,7 +30,7 @@ class ExportError(ValueError):
     """A folder cannot be exported or loaded; the message says why, and the mend."""
 
 
-class Exits(Settings):
+class ExportedExits(Settings):
     """Who leaves where: the layers of exits, what they read, the policy with what was fitted, and its thresholds."""
 
     layers: tuple[int, ...]
@@ -62,7 +62,7 @@ class Manifest(Settings):
     model: dict[str, Any]
     network: Network
     preprocessing: Preprocessing
-    exits: Exits
+    exits: ExportedExits
     class_names: tuple[str, ...]
     cosine: bool
     logit_scale: float

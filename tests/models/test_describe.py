@@ -38,6 +38,7 @@ def test_a_clip_is_described(clip: Any) -> None:
             "interpolation": "bicubic",
             "resize": "shortest",
             "crop": None,
+            "fill": 0,
         },
     }
 
@@ -68,6 +69,7 @@ def test_a_classifier_is_described(tmp_path: Path) -> None:
         "interpolation": "bicubic",
         "resize": "center",
         "crop": 0.9,
+        "fill": 0,
     }
     # The 1,000-way classifier is no part of the tower.
     assert found["parameters"] == 5_717_416 - 192 * 1000 - 1000

@@ -122,6 +122,8 @@ def test_only_what_was_evaluated_is_exported(tmp_path: Path) -> None:
     files = {name: tmp_path / name for name in ("state", "heads")}
     evaluated = {name: file_sha256(path) for name, path in files.items()}
     check_evaluated(evaluated, files)
+    with pytest.raises(ExportError, match=r"\(state\)"):
+        check_evaluated({}, files)
     (tmp_path / "heads").write_text("others")
     with pytest.raises(ExportError, match=r"heads is not the file that was evaluated \(heads\)"):
         check_evaluated(evaluated, files)

@@ -21,6 +21,7 @@ def images(tmp_path: Path) -> Path:
     for name in ("b.png", "below/a.jpg", "=c.png"):
         Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / name)
     (folder / "notes.txt").write_text("no image")
+    (folder / "folder.png").mkdir()
     return folder
 
 

@@ -36,6 +36,7 @@ rule export_quantizer:
         scheme=lambda w: scheme_of(w.quantizer),
         model=plain(CONFIG.model),
         experiment=CONFIG.experiment,
+        evaluated=list(evaluated("")),
         code=lambda w: code(
             "export_quantizer.py",
             model_module(),

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from _job import logged, use_threads
 from _network import loader_and_rows
 
@@ -17,13 +16,14 @@ with logged(snakemake):
     use_threads(snakemake)
     model = EarlyExitCLIP.load(Path(snakemake.input.exported).parent)
     loader, rows = loader_and_rows(model.transform, snakemake)
-    parts = []
     fitted = FittedArms.model_validate(read_json(snakemake.input.policies)).arms[0].headline
     c = fitted.configuration
     scores = score_tables(read_table(snakemake.input.scores))[c.variant].at(c.aggregation, c.supervision, c.layers)
     depth = model.manifest.network.shape.depth
-    for batch in loader.batches(rows[: snakemake.params.first], "check"):
-        if batch.samples:
-            found = model.route(batch.pixels)
-            parts.append(compared(np.array(batch.samples), found.place, found.answer, scores, fitted, depth))
-    write_table(snakemake.output[0], pd.concat(parts, ignore_index=True))
+    batches = loader.batches(rows[: snakemake.params.first], "check")
+    found = [(batch.samples, model.route(batch.pixels)) for batch in batches if batch.samples]
+    samples, place, answer = (
+        np.concatenate(parts)
+        for parts in zip(*((samples, routed.place, routed.answer) for samples, routed in found), strict=True)
+    )
+    write_table(snakemake.output[0], compared(samples, place, answer, scores, fitted, depth))

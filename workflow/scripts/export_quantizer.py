@@ -18,8 +18,7 @@ from lraee.tensors import read_tensors
 
 with logged(snakemake):
     p, files, quantizer = snakemake.params, snakemake.input, snakemake.wildcards.quantizer
-    evaluated = read_json(files.hashes)
-    check_evaluated(evaluated, {name: files[name] for name in evaluated})
+    check_evaluated(read_json(files.hashes), {name: files[name] for name in p.evaluated})
     model = parse(FAMILIES, "family", p.model).load()
     state, header = read_tensors(files.state)
     classes, _, metadata = read_classes(files.classes)

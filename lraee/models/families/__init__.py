@@ -38,7 +38,8 @@ def is_on_hub(name: str) -> bool:
 class Preprocessing:
     """What the transform does to a picture: size (H, W) in pixels, mean and deviation by channel, how it is resized.
 
-    `crop` is the share of the resized picture's side that a centre crop keeps, for families that have one.
+    `crop` is the share of the resized picture's side that a centre crop keeps, for families that have one; `fill` the
+    level, 0..255, of what is padded.
     """
 
     size: tuple[int, int]
@@ -47,6 +48,7 @@ class Preprocessing:
     interpolation: str
     resize: str
     crop: float | None = None
+    fill: int = 0
 
 
 @dataclass(frozen=True)
