@@ -9,7 +9,7 @@ report: .venv/run
 	$(BIN)/snakemake --cores $(CORES)
 
 test: .venv/develop
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/develop
 	$(BIN)/ruff check .
@@ -28,11 +28,13 @@ lock: .venv/develop
 clean:
 	rm -rf .venv .snakemake results
 
-.venv/run: envs/requirements.lock pyproject.toml
+.venv/run: envs/requirements.lock envs/requirements-peers.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r envs/requirements.lock setuptools
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet -r envs/requirements-peers.lock || \
+		echo "OpenVINO and the other peers were not installed: the runtime and its timing have torch alone."
 	touch $@
 
 .venv/develop: .venv/run envs/requirements-dev.lock envs/requirements-slurm.lock

@@ -18,8 +18,8 @@ include: "workflow/rules/features.smk"
 include: "workflow/rules/noise.smk"
 include: "workflow/rules/exits.smk"
 include: "workflow/rules/evaluation.smk"
-include: "workflow/rules/report.smk"
 include: "workflow/rules/runtime.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/embedded.smk"
 
 

@@ -1,8 +1,9 @@
 """Write the pinned files of this folder from the versions installed beside this interpreter: `make lock`.
 
-requirements.lock holds what a run needs, requirements-slurm.lock what a run on SLURM needs besides, and
-requirements-dev.lock what tests and checks need besides. CUDA packages that a CUDA build of torch brings along are left
-to pip, so that the same lock serves CPU-only and CUDA builds.
+requirements.lock holds what a run needs, requirements-peers.lock the fast engine and what the runtime is timed against,
+requirements-slurm.lock what a run on SLURM needs besides, and requirements-dev.lock what tests and checks need besides.
+CUDA packages that a CUDA build of torch brings along are left to pip, so that the same lock serves CPU-only and CUDA
+builds.
 """
 
 import re
@@ -16,6 +17,7 @@ FROM_TORCH = re.compile(r"^(nvidia|cuda|triton)")
 ANALYSIS = ("jinja2", "matplotlib", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scikit-learn",
             "scipy", "seaborn", "statsmodels")  # fmt: skip
 NETWORK = (*ANALYSIS, "open-clip-torch", "pillow", "timm", "torch", "torchvision", "tqdm")
+PEERS = ("nncf", "onnx", "onnxruntime", "onnxscript", "openvino")
 
 
 def canonical(name: str) -> str:
@@ -64,9 +66,15 @@ if __name__ == "__main__":
     needs = [Requirement(text) for text in distribution("lraee").requires or []]
     run = closure([r for r in needs if r.marker is None])
     write_lock("requirements.lock", run, "What a run needs.")
-    for extra, head in {"slurm": "A run on SLURM, besides.", "dev": "Tests and checks, besides."}.items():
+    extras = {
+        "slurm": "A run on SLURM, besides.",
+        "dev": "Tests and checks, besides.",
+        "peers": "The fast engine and what the runtime is timed against, besides.",
+    }
+    for extra, head in extras.items():
         pins = closure([r for r in needs if r.marker is not None and r.marker.evaluate({"extra": extra})])
         besides = {name: version for name, version in pins.items() if name not in run}
         write_lock(f"requirements-{extra}.lock", besides, head)
-    write_environment("network.yaml", NETWORK, run, "Stages that run the network or its heads.")
+    # `pins` are those of the last extra, the peers.
+    write_environment("network.yaml", (*NETWORK, *PEERS), run | pins, "Stages that run the network or its heads.")
     write_environment("analysis.yaml", ANALYSIS, run, "Stages that work on tables.")

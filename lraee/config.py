@@ -11,7 +11,7 @@ from lraee.data.manifest import DataSettings
 from lraee.data.sources import SOURCES
 from lraee.evaluation.choices import ExitSettings
 from lraee.features.settings import FeatureSettings
-from lraee.metrics.settings import NoiseSettings
+from lraee.metrics.settings import LatencySettings, NoiseSettings
 from lraee.models.families import FAMILIES, ModelFamily
 from lraee.names import FP32
 from lraee.quantize.cost import CalibrationCost
@@ -30,7 +30,7 @@ class Config(Settings):
     """One experiment. `seed` decides which image goes into which split, the heads' start, and the bootstrap.
 
     `device` is where the network runs; everything after the features runs on the CPU. `exports` names the quantizers
-    whose headline `snakemake export` writes for use: those of Linears, with integer codes.
+    whose headline `snakemake export` writes for use: those of Linears, with integer codes; `latency` times them.
     """
 
     experiment: Name
@@ -45,6 +45,7 @@ class Config(Settings):
     calibration_cost: CalibrationCost | None = None
     exits: ExitSettings
     exports: tuple[Name, ...] = ()
+    latency: LatencySettings | None = None
 
     @field_validator("quantizers")
     @classmethod
@@ -81,6 +82,10 @@ class Config(Settings):
         for name in self.exports:
             if name not in self.quantizers:
                 raise ValueError(f"exports has {name!r}, but there is no such quantizer")
+        if self.latency and not self.exports:
+            raise ValueError(
+                "latency times what is exported, but exports names no quantizer; name one, or drop latency"
+            )
         return self
 
     @model_validator(mode="after")

@@ -82,6 +82,7 @@ REFUSED = {
         ("calibration_cost",), {"quantizers": ["w5"]}, ["calibration_cost.quantizers", "'w5'", "no such quantizer"],
     ),
     "export of an unknown quantizer": (("exports",), ["w5"], ["exports has 'w5'", "no such quantizer"]),
+    "latency of nothing": (("exports",), [], ["latency times what is exported", "name one, or drop latency"]),
     "risk that may always be exceeded": ((*EXITS, "risk", "delta"), 1.0, ["exits.risk.delta is 1.0", "less than 1"]),
     "no seed": ((*EXITS, "seeds"), 0, ["exits.seeds is 0", "1"]),
     "unknown SAV normalisation": ((*EXITS, "sensitivity", "sav"), ["root-sav"], ["exits.sensitivity.sav", "'log-sav'"]),

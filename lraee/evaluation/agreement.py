@@ -13,10 +13,12 @@ from lraee.exits.score_table import ExitScores
 from lraee.metrics.statistics import wilson
 
 SUMMARY_COLUMNS = (
-    "quantizer", "n", "answers", "answers_low", "answers_high", "exits", "exits_low", "exits_high", "farthest",
+    "quantizer", "engine", "n", "answers", "answers_low", "answers_high", "exits", "exits_low", "exits_high",
+    "farthest",
 )  # fmt: skip
 DIFFERENCE_COLUMNS = (
-    "quantizer", "sample", "evaluated_layer", "runtime_layer", "evaluated_answer", "runtime_answer", "distance",
+    "quantizer", "engine", "sample", "evaluated_layer", "runtime_layer", "evaluated_answer", "runtime_answer",
+    "distance",
 )  # fmt: skip
 
 
@@ -55,15 +57,27 @@ def compared(
 
 
 def summary(compared_by_quantizer: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Shares of equal answers and exits of every quantizer, with Wilson intervals, and the images that differ.
+    """Shares of equal answers and exits of every quantizer and engine, with Wilson intervals, and images that differ.
+
+    Frames are those of `compared` with a column `engine`.
 
     `farthest` is the largest distance to a threshold among those whose exits differ, NaN where none does.
     """
     shares, differing = [], []
-    for quantizer, frame in compared_by_quantizer.items():
+    groups = [
+        (quantizer, engine, own)
+        for quantizer, frame in compared_by_quantizer.items()
+        for engine, own in frame.groupby("engine", sort=False)
+    ]
+    for quantizer, engine, frame in groups:
         same_exit = frame["evaluated_layer"] == frame["runtime_layer"]
         same_answer = frame["evaluated_answer"] == frame["runtime_answer"]
-        row = {"quantizer": quantizer, "n": len(frame), "farthest": frame["distance"][~same_exit].max()}
+        row = {
+            "quantizer": quantizer,
+            "engine": engine,
+            "n": len(frame),
+            "farthest": frame["distance"][~same_exit].max(),
+        }
         for name, same in (("answers", same_answer), ("exits", same_exit)):
             share, low, high = wilson(int(same.sum()), len(frame))
             row |= {name: share, f"{name}_low": low, f"{name}_high": high}

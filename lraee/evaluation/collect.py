@@ -6,6 +6,7 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ PACKAGES = (
     "scipy",
     "snakemake",
 )
+OPTIONAL_PACKAGES = ("openvino", "nncf", "onnxruntime")
 
 
 def noise_table(profiles: Sequence[pd.DataFrame], candidates: Sequence[int], kappa: float) -> pd.DataFrame:
@@ -98,10 +100,14 @@ def provenance(config: dict[str, Any], root: Path) -> dict[str, Any]:
         "cpu": _cpu(),
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
+            **{name: importlib.metadata.version(name) for name in (*PACKAGES, *_installed(OPTIONAL_PACKAGES))},
         },
         "config": config,
     }
+
+
+def _installed(packages: Sequence[str]) -> list[str]:
+    return [name for name in packages if find_spec(name) is not None]
 
 
 def _git(root: Path, *arguments: str) -> str:

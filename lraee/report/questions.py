@@ -332,7 +332,8 @@ _QUESTIONS: tuple[Asked, ...] = (
         {Outcome.ABOVE: "the paper's count is higher than what is saved with everything counted",
          Outcome.BELOW: "the paper's count is lower than what is saved with everything counted",
          Outcome.UNDECIDED: "the two counts cannot be told apart", Outcome.UNCHANGED: "both counts agree"},
-        "Wall-clock time is not measured.", (("accounting", "Saved compute"), ("overhead", "Overhead")),
+        "Compute is not time; milliseconds are told apart.",
+        (("accounting", "Saved compute"), ("overhead", "Overhead"), ("time", "Time")),
     ),
     (
         "Are the data that choose apart from the data that judge?", _leakage,

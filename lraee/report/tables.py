@@ -77,10 +77,20 @@ SCHEMA: dict[str, dict[str, Kind]] = {
     "calibration_costs": _columns(
         text="quantizer model", number="images cpu_seconds wall_seconds peak_before_mib peak_mib state_mib"
     ),
-    "agreement": _columns(text="quantizer", number=f"n {_ci('answers', 'exits')} farthest"),
+    "agreement": _columns(text="quantizer engine", number=f"n {_ci('answers', 'exits')} farthest"),
     "disagreements": _columns(
-        text="quantizer",
+        text="quantizer engine",
         number="sample evaluated_layer runtime_layer evaluated_answer runtime_answer distance",
+    ),
+    "latency": _columns(
+        text="quantizer contestant engine",
+        number=f"threads batch batches {_ci('ms', 'speed')} n same",
+        flag="exits int8",
+    ),
+    "conversion": _columns(
+        text="quantizer engine",
+        number=f"threads batch n ms_full ms_exits macs_saved {_ci('time_saved', 'turned')} blocks blocks_macs "
+        "heads_and_gates rest",
     ),
     "searches": _columns(text="quantizer", number="evaluation fitness"),
     "ablations": _columns(
@@ -153,6 +163,8 @@ class ReportTables:
     calibration_costs: pd.DataFrame
     agreement: pd.DataFrame
     disagreements: pd.DataFrame
+    latency: pd.DataFrame
+    conversion: pd.DataFrame
     searches: pd.DataFrame
     ablations: pd.DataFrame
     sweep: pd.DataFrame

@@ -12,7 +12,6 @@ from tqdm import tqdm
 from lraee.data.images import SUFFIXES, UnreadableImageError, read_file
 from lraee.runtime.classifier import EarlyExitCLIP
 from lraee.runtime.engines import ENGINES
-from lraee.runtime.folder import ExportError
 from lraee.runtime.images import BATCH
 
 
@@ -44,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("exported", type=Path, help="folder that the rule `export` wrote")
     parser.add_argument("images", type=Path, help="folder of images, searched in depth")
     parser.add_argument("--top", type=int, default=1, help="classes an image (default: 1)")
-    parser.add_argument("--engine", choices=list(ENGINES), default="torch")
+    parser.add_argument("--engine", choices=list(ENGINES), help="default: the fastest that is installed")
     given = parser.parse_args(arguments)
     files = sorted(path for path in given.images.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES)
     if not files:
         parser.error(f"{given.images} holds no image")
     try:
         model = EarlyExitCLIP.load(given.exported, given.engine)
-    except ExportError as error:
+    except ValueError as error:  # an ExportError, or an engine that is not installed
         parser.error(str(error))
     if not 1 <= given.top <= len(model.class_names):
         parser.error(f"--top is {given.top}, but there are {len(model.class_names)} classes")

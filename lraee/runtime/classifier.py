@@ -19,7 +19,7 @@ from lraee.exits.variants import BASE
 from lraee.models.families import FAMILIES, ModelFamily
 from lraee.models.tower import ClassEmbeddings
 from lraee.registry import parse
-from lraee.runtime.engines import ENGINES, Engine
+from lraee.runtime.engines import Engine, choose
 from lraee.runtime.exits import Exits, SoFar
 from lraee.runtime.folder import Export, ExportError, Manifest, read_export
 from lraee.runtime.images import Image, pixel_batches
@@ -61,13 +61,13 @@ class EarlyExitCLIP:
     transform: Callable[[Any], Tensor]
 
     @classmethod
-    def load(cls, folder: str | Path, engine: str = "torch") -> Self:
+    def load(cls, folder: str | Path, engine: str | None = None) -> Self:
         """Load an exported folder; ExportError where it is none, was changed, or is of another version.
 
-        ValueError where there is no such engine.
+        `engine` is "torch", which answers as the benchmark to the bit, or "openvino"; unless named, the fastest that is
+        installed. ValueError where it is not. It takes as many threads as torch has (`torch.set_num_threads`).
         """
-        if engine not in list(ENGINES):
-            raise ValueError(f"engine is {engine!r}, but must be one of {', '.join(ENGINES)}")
+        chosen = choose(engine)
         export = read_export(folder)
         manifest = export.manifest
         try:
@@ -77,7 +77,7 @@ class EarlyExitCLIP:
             raise ExportError(f"{folder} does not hold what its manifest says ({error}): export it again") from error
         return cls(
             manifest=manifest,
-            engine=ENGINES[engine](tower, manifest.exits.layers),
+            engine=chosen(tower, manifest.exits.layers, manifest.preprocessing.size),
             exits=exits,
             classes=ClassEmbeddings(rows["rows"], rows["bias"], manifest.logit_scale, manifest.cosine),
             class_names=manifest.class_names,

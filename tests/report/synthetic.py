@@ -324,6 +324,27 @@ def _rivals(tops: dict[str, float]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def _timings(quantizer: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Two peers and one engine, on one thread, in two sizes of batches."""
+    contestants = [("torch, FP32", "", False, False, 10.0), ("torch, dynamic INT8", "", False, True, 8.0),
+                   ("ours, torch, full depth", "torch", False, True, 5.0),
+                   ("ours, torch, exits", "torch", True, True, 4.0)]  # fmt: skip
+    times = [
+        {"quantizer": quantizer, "contestant": name, "engine": engine, "threads": 1, "batch": batch, "batches": 8,
+         "ms": ms / batch, "ms_low": 0.9 * ms / batch, "ms_high": 1.2 * ms / batch, "speed": 10 / ms,
+         "speed_low": 9 / ms, "speed_high": 11 / ms, "n": 64, "same": 0.98, "exits": exits, "int8": int8}
+        for batch in (1, 8) for name, engine, exits, int8, ms in contestants
+    ]  # fmt: skip
+    saved = [
+        {"quantizer": quantizer, "engine": "torch", "threads": 1, "batch": batch, "n": 64, "ms_full": 5.0 / batch,
+         "ms_exits": 4.0 / batch, "macs_saved": 0.25, "time_saved": 0.2, "time_saved_low": 0.17,
+         "time_saved_high": 0.22, "turned": 0.8, "turned_low": 0.68, "turned_high": 0.88, "blocks": 0.76,
+         "blocks_macs": 0.74, "heads_and_gates": 0.03, "rest": 0.01}
+        for batch in (1, 8)
+    ]  # fmt: skip
+    return times, saved
+
+
 def _allocation(quantizer: str) -> list[dict[str, Any]]:
     """Bits by block, fewer towards the end."""
     return [
@@ -416,13 +437,15 @@ def synthetic(
          "peak_before_mib": 900.0, "peak_mib": 1500.0, "state_mib": 0.5} for name, _, _ in given
     ]  # fmt: skip
     rows["agreement"] = [
-        {"quantizer": name, "n": 1000, "answers": 0.999, "answers_low": 0.994, "answers_high": 0.9998, "exits": 0.998,
-         "exits_low": 0.993, "exits_high": 0.999, "farthest": 1e-6} for name, _, _ in given[:1]
+        {"quantizer": name, "engine": "torch", "n": 1000, "answers": 0.999, "answers_low": 0.994,
+         "answers_high": 0.9998, "exits": 0.998, "exits_low": 0.993, "exits_high": 0.999, "farthest": 1e-6}
+        for name, _, _ in given[:1]
     ]  # fmt: skip
     rows["disagreements"] = [
-        {"quantizer": given[0][0], "sample": 7, "evaluated_layer": 8, "runtime_layer": 9, "evaluated_answer": 1,
-         "runtime_answer": 2, "distance": 1e-6}
+        {"quantizer": given[0][0], "engine": "torch", "sample": 7, "evaluated_layer": 8, "runtime_layer": 9,
+         "evaluated_answer": 1, "runtime_answer": 2, "distance": 1e-6}
     ]  # fmt: skip
+    rows["latency"], rows["conversion"] = _timings(given[0][0])
     rows["seed_spread"] = _seed_spread(pd.DataFrame(rows["seeds"]))
     frames = {name: pd.DataFrame(rows[name] or {c: [] for c in SCHEMA[name]})[list(SCHEMA[name])] for name in SCHEMA}
     return ReportTables(**frames, provenance={**PROVENANCE, "seeds": seeds})

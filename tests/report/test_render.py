@@ -24,7 +24,7 @@ from lraee.report.tables import SCHEMA
 from lraee.report.wording import number, percent, points, slugs, wilson_bounds
 
 Factory = Callable[..., ReportTables]
-KINDS, SINGLE = 13, 10  # figures with a panel a quantizer, and with one panel
+KINDS, SINGLE = 13, 12  # figures with a panel a quantizer, and with one panel
 HOSTILE = '<script>alert("x")</script> $a_b$ & \'{{ 7 * 7 }}'
 
 
@@ -107,7 +107,7 @@ SECTIONS = """
     verdict key-figures questions noise noise-profile pathological toggles trade-off frontier results baselines
     heuristics exits quadrants classes controls attribution quantizers strong static cls-ssa factorial refit
     label-free composition composed bit-operations rivals allocation searches gates ablations selectivity thresholds
-    statistics splits files seeds holm risk cost accounting overhead calibration runtime sensitivity
+    statistics splits files seeds holm risk cost accounting overhead calibration runtime time sensitivity
     sensitivity-curves paper referee symbols limits provenance
 """
 

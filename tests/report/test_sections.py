@@ -15,7 +15,7 @@ from lraee.report import figures
 from lraee.report.content import frontier, marked, rounded
 from lraee.report.datatables import DataTable
 from lraee.report.limits import limits
-from lraee.report.sections import controls, cost, gates, noise, remarks, statistics, trade_off
+from lraee.report.sections import controls, cost, gates, noise, remarks, runtime, statistics, trade_off
 from lraee.report.tables import ReportTables
 
 Factory = Callable[..., ReportTables]
@@ -313,3 +313,15 @@ def test_no_remark_is_a_sentence(one: ReportTables) -> None:
     clean = dataclasses.replace(one, remarks=one.remarks.iloc[:0])
     assert remarks.sentence(clean) == "Every image was read as it is: none was left out or converted."
     assert (remarks.causes(clean).total, remarks.files(clean).total) == (0, 0)
+
+
+def test_time_is_told_against_the_fastest_int8_peer(one: ReportTables) -> None:
+    told = runtime.time_sentence(one)
+    assert told.count("1 thread, batches of") == 2
+    assert (
+        "batches of 1: full depth takes 5.00 ms an image (torch), 1.60 times the speed of the fastest INT8 peer" in told
+    )
+    assert "exits save 25.0\u00a0% of the MACs and 20.0\u00a0% [17.00, 22.00] of the time" in told
+    alone = dataclasses.replace(one, latency=one.latency[one.latency["engine"] != ""])
+    assert "peer" not in runtime.time_sentence(alone)
+    assert runtime.time_sentence(dataclasses.replace(one, latency=one.latency[:0])) == ""

@@ -26,7 +26,7 @@ def _evaluated(exported: Any) -> Any:
 @pytest.mark.parametrize("policy", [name for name in POLICIES if name != "patience"])
 def test_every_policy_stops_where_the_evaluation_says(make_exported: Any, policy: str) -> None:
     exported = make_exported(policy=policy)
-    expected, found = _evaluated(exported), EarlyExitCLIP.load(exported.folder).route(exported.pixels)
+    expected, found = _evaluated(exported), EarlyExitCLIP.load(exported.folder, "torch").route(exported.pixels)
     assert len(np.unique(expected.place)) > 2
     assert np.array_equal(found.place, expected.place)
     assert np.array_equal(found.answer, expected.answer)
@@ -34,7 +34,7 @@ def test_every_policy_stops_where_the_evaluation_says(make_exported: Any, policy
 
 def test_patience_counts_over_the_exits_met(make_exported: Any) -> None:
     exported = make_exported(policy="patience", aggregation="cls")
-    expected, found = _evaluated(exported), EarlyExitCLIP.load(exported.folder).route(exported.pixels)
+    expected, found = _evaluated(exported), EarlyExitCLIP.load(exported.folder, "torch").route(exported.pixels)
     assert np.array_equal(found.place, expected.place)
     assert np.array_equal(found.answer, expected.answer)
 
@@ -48,13 +48,13 @@ def test_patience_counts_over_the_exits_met(make_exported: Any) -> None:
 )
 def test_other_quantizers_are_the_same_to_the_bit(make_exported: Any, scheme: dict[str, Any]) -> None:
     exported = make_exported(scheme)
-    model = EarlyExitCLIP.load(exported.folder)
+    model = EarlyExitCLIP.load(exported.folder, "torch")
     assert torch.equal(model.encode_image(exported.pixels), exported.tower(exported.pixels))
     assert np.array_equal(model.route(exported.pixels).place, _evaluated(exported).place)
 
 
 def test_only_those_that_stay_are_computed(exported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, seen = EarlyExitCLIP.load(exported.folder), []
+    model, seen = EarlyExitCLIP.load(exported.folder, "torch"), []
     run = model.engine.run
     monkeypatch.setattr(model.engine, "run", lambda segment, x: (seen.append(len(x)), run(segment, x))[1])
     place = model.route(exported.pixels).place
@@ -62,13 +62,13 @@ def test_only_those_that_stay_are_computed(exported: Any, monkeypatch: pytest.Mo
 
 
 def test_the_rest_stops_once_everybody_has_left(exported: Any) -> None:
-    model = EarlyExitCLIP.load(exported.folder)
+    model = EarlyExitCLIP.load(exported.folder, "torch")
     early = np.flatnonzero(model.route(exported.pixels).place == 0)
     assert np.array_equal(model.route(exported.pixels[early]).place, np.zeros(len(early)))
 
 
 def test_a_result_does_not_depend_on_the_batch(exported: Any) -> None:
-    model = EarlyExitCLIP.load(exported.folder)
+    model = EarlyExitCLIP.load(exported.folder, "torch")
     together = model.route(exported.pixels)
     alone = [model.route(pixels) for pixels in exported.pixels.split(1)]
     assert np.array_equal(together.place, np.concatenate([one.place for one in alone]))
@@ -76,7 +76,7 @@ def test_a_result_does_not_depend_on_the_batch(exported: Any) -> None:
 
 
 def test_predictions_name_classes_probabilities_and_layers(exported: Any) -> None:
-    model = EarlyExitCLIP.load(exported.folder)
+    model = EarlyExitCLIP.load(exported.folder, "torch")
     routed, found = model.route(exported.pixels), model.predict(exported.pixels, top=3)
     for index, one in enumerate(found):
         expected = torch.softmax(routed.logits[index].double(), -1).sort(descending=True)
@@ -87,7 +87,7 @@ def test_predictions_name_classes_probabilities_and_layers(exported: Any) -> Non
 
 
 def test_images_may_be_files_pictures_arrays_and_pixels(exported: Any, clip: Any, tmp_path: Path) -> None:
-    model = EarlyExitCLIP.load(exported.folder)
+    model = EarlyExitCLIP.load(exported.folder, "torch")
     array = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     picture = Image.fromarray(array)
     picture.save(tmp_path / "picture.png")
@@ -110,7 +110,7 @@ def test_the_transform_is_the_models_own(exported: Any, clip: Any) -> None:
     settings = open_clip.transform.PreprocessCfg(**clip.model.visual.preprocess_cfg)
     picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 48, 3), dtype=np.uint8))
     expected = open_clip.transform.image_transform_v2(settings, is_train=False)(picture)
-    assert torch.equal(EarlyExitCLIP.load(exported.folder).transform(picture), expected)
+    assert torch.equal(EarlyExitCLIP.load(exported.folder, "torch").transform(picture), expected)
 
 
 @pytest.mark.parametrize(
@@ -126,13 +126,13 @@ def test_the_transform_is_the_models_own(exported: Any, clip: Any) -> None:
 )
 def test_images_of_a_wrong_kind_are_named(exported: Any, image: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
-        EarlyExitCLIP.load(exported.folder).predict(image)
+        EarlyExitCLIP.load(exported.folder, "torch").predict(image)
 
 
 @pytest.mark.parametrize("top", [0, 6])
 def test_more_classes_than_there_are_is_refused(exported: Any, top: int) -> None:
     with pytest.raises(ValueError, match="but there are 5 classes"):
-        EarlyExitCLIP.load(exported.folder).predict(exported.pixels, top=top)
+        EarlyExitCLIP.load(exported.folder, "torch").predict(exported.pixels, top=top)
 
 
 def test_an_unknown_engine_is_refused(exported: Any) -> None:
@@ -143,7 +143,7 @@ def test_an_unknown_engine_is_refused(exported: Any) -> None:
 def test_other_classes_are_those_of_open_clips_zero_shot_classifier(exported: Any, clip: Any) -> None:
     import open_clip
 
-    model = EarlyExitCLIP.load(exported.folder).with_classes(["cat", "dog", "bird"], ["one {}", "many {}"])
+    model = EarlyExitCLIP.load(exported.folder, "torch").with_classes(["cat", "dog", "bird"], ["one {}", "many {}"])
     templates = ["one {}".format, "many {}".format]
     columns = open_clip.build_zero_shot_classifier(
         clip.model, open_clip.get_tokenizer(clip.name), ["cat", "dog", "bird"], templates
@@ -154,7 +154,7 @@ def test_other_classes_are_those_of_open_clips_zero_shot_classifier(exported: An
 
 
 def test_agreement_lists_what_differs_and_how_near_a_threshold_it_was(exported: Any) -> None:
-    routed = EarlyExitCLIP.load(exported.folder).route(exported.pixels)
+    routed = EarlyExitCLIP.load(exported.folder, "torch").route(exported.pixels)
     order = np.random.default_rng(0).permutation(60)[:40]
     arguments = exported.scores, exported.source.headline, 4
     same = compared(order, routed.place[order], routed.answer[order], *arguments)

@@ -16,6 +16,7 @@ import pytest
 
 from lraee.report.tables import SCHEMA
 from lraee.runtime import EarlyExitCLIP
+from lraee.runtime.engines import installed
 
 ROOT = Path(__file__).parents[2]
 TABLES = tuple(SCHEMA)
@@ -55,13 +56,29 @@ def test_the_exported_network_does_what_was_evaluated(unbroken):
     manifest = model.manifest
     assert (manifest.experiment, manifest.quantizer, manifest.measured.images) == ("tiny", "w4a4", 144)
     compared = pd.read_parquet(unbroken.results / "agreement/w4a4.parquet")
-    assert len(compared) == 144
+    assert compared["engine"].value_counts().to_dict() == dict.fromkeys(installed(), 144)
+    compared = compared[compared["engine"] == "torch"]
     headline = pd.read_parquet(unbroken.results / "tables/points.parquet").query("headline and precision == 'w4a4'")
     assert compared["evaluated_layer"].mean() == pytest.approx(headline["mean_layer"].iloc[0])
     assert (compared["evaluated_answer"] == compared["runtime_answer"]).mean() >= 0.99
     assert (compared["evaluated_layer"] == compared["runtime_layer"]).mean() >= 0.98
     shown = pd.read_parquet(unbroken.results / "tables/agreement.parquet")
+    shown = shown[shown["engine"] == "torch"]
     assert shown["answers"].tolist() == [(compared["evaluated_answer"] == compared["runtime_answer"]).mean()]
+
+
+def test_what_is_exported_is_timed(finished, tiny):
+    tiny["latency"] = {"images": 8, "rounds": 1, "batches": [1, 4]}
+    finished.configure(tiny)
+    done = finished.run()
+    assert done.returncode == 0, done.stdout[-4000:]
+    shown = pd.read_parquet(finished.results / "tables/latency.parquet")
+    assert shown.groupby(["threads", "batch"])["n"].unique().map(list).to_dict() == {
+        (threads, batch): [8] for threads in (1, 2) for batch in (1, 4)
+    }
+    turned = pd.read_parquet(finished.results / "tables/conversion.parquet")
+    assert set(turned["engine"]) == set(installed())
+    assert finished.planned() == set()
 
 
 def test_nothing_else_than_what_was_evaluated_is_exported(finished):

@@ -6,8 +6,10 @@ COLLECTED = [
     "agreement",
     "allocation",
     "calibration_costs",
+    "conversion",
     "controls",
     "disagreements",
+    "latency",
     "noise",
     "remarks",
     "rivals",
@@ -37,6 +39,7 @@ rule collect_tables:
         agreement=expand(
             f"{RESULTS}/agreement/{{quantizer}}.parquet", quantizer=CONFIG.exports
         ),
+        latency=LATENCIES,
         model=f"{RESULTS}/model.json",
         classes=f"{RESULTS}/classes.safetensors",
     output:

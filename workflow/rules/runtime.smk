@@ -4,12 +4,18 @@ EXPORTS = [
     for quantizer in CONFIG.exports
     for file in ("manifest.json", "tensors.safetensors")
 ]
+LATENCIES = [
+    f"{RESULTS}/latency/{quantizer}.parquet"
+    for quantizer in CONFIG.exports
+    if CONFIG.latency
+]
 
 
 rule export:
     input:
         EXPORTS,
         expand(f"{RESULTS}/agreement/{{quantizer}}.parquet", quantizer=CONFIG.exports),
+        LATENCIES,
 
 
 rule export_quantizer:
@@ -76,3 +82,39 @@ rule check_export:
         ),
     script:
         "../scripts/check_export.py"
+
+
+# Takes all cores, so that nothing else of the workflow runs beside it.
+rule measure_latency:
+    input:
+        exported=f"{RESULTS}/exports/{{quantizer}}/manifest.json",
+        tensors=f"{RESULTS}/exports/{{quantizer}}/tensors.safetensors",
+        policies=f"{RESULTS}/policies/{{quantizer}}.json",
+        manifest=f"{RESULTS}/manifest/test.parquet",
+        pictures=pictures("test", shards("test")),
+        quant_manifest=f"{RESULTS}/manifest/quant.parquet",
+        quant_pictures=pictures("quant", shards("quant")),
+        model=watched(CONFIG.model),
+    output:
+        f"{RESULTS}/latency/{{quantizer}}.parquet",
+    log:
+        f"{LOGS}/measure_latency/{{quantizer}}.log",
+    benchmark:
+        f"{BENCHMARKS}/measure_latency/{{quantizer}}.tsv"
+    conda:
+        "../../envs/network.yaml"
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=memory,
+    params:
+        latency=plain(CONFIG.latency) if CONFIG.latency else None,
+        model=plain(CONFIG.model),
+        sources=SOURCES,
+        batch=CONFIG.batch,
+        # Peers that calibrate see what quantizers see, and a little of it: no figure but their speed depends on it.
+        calibration=64,
+        code=code(
+            "measure_latency.py", model_module(), *source_modules(), *policy_modules()
+        ),
+    script:
+        "../scripts/measure_latency.py"

@@ -40,10 +40,13 @@ def read_sources(snakemake: Any) -> dict[str, Source]:
     return {name: parse(SOURCES, "source", source) for name, source in snakemake.params.sources.items()}
 
 
-def loader_and_rows(transform: Callable[[Any], Tensor], snakemake: Any) -> tuple[Loader, pd.DataFrame]:
-    """Return what reads the rule's split, and the split's manifest."""
+def loader_and_rows(
+    transform: Callable[[Any], Tensor], snakemake: Any, prefix: str = ""
+) -> tuple[Loader, pd.DataFrame]:
+    """Return what reads the rule's split, and the split's manifest; a rule with two names the other's with a prefix."""
     sources: Mapping[str, Opens] = read_sources(snakemake)
-    if snakemake.input.pictures:  # those of the split's one source
-        sources = dict.fromkeys(sources, KeptPictures(snakemake.input.pictures))
+    pictures = snakemake.input.get(f"{prefix}pictures")
+    if pictures:  # those of the split's one source
+        sources = dict.fromkeys(sources, KeptPictures(pictures))
     loader = Loader(sources, transform, snakemake.params.batch)
-    return loader, read_table(snakemake.input.manifest)
+    return loader, read_table(snakemake.input[f"{prefix}manifest"])

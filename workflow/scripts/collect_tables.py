@@ -11,6 +11,7 @@ from lraee.evaluation.agreement import summary
 from lraee.evaluation.calibrations import COST_COLUMNS, FOUND, allocation_table, search_table
 from lraee.evaluation.collect import corrected, noise_table, provenance, quantizer_table
 from lraee.evaluation.contrasts import control_rows, rival_rows
+from lraee.evaluation.timings import TIMING_COLUMNS, conversion, latency
 from lraee.features.store import read_remarks, remark_table
 from lraee.io import read_arrays, read_header, read_json, read_table, write_json, write_table
 from lraee.models.families import FAMILIES
@@ -33,6 +34,9 @@ with logged(snakemake):
     tables["calibration_costs"] = pd.DataFrame(map(read_json, snakemake.input.costs), columns=COST_COLUMNS)
     exported = {Path(path).stem: read_table(path) for path in snakemake.input.agreement}
     tables["agreement"], tables["disagreements"] = summary(exported)
+    timed = [read_table(path).assign(quantizer=Path(path).stem) for path in snakemake.input.latency]
+    timings = pd.concat(timed, ignore_index=True) if timed else pd.DataFrame(columns=TIMING_COLUMNS)
+    tables["latency"], tables["conversion"] = latency(timings), conversion(timings, p.seed)
     profiles = [read_table(path) for path in snakemake.input.noise]
     tables["noise"] = noise_table(profiles, p.candidates, p.kappa)
     shards = shards_by_split(snakemake.input.features, p.identities)

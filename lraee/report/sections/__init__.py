@@ -51,6 +51,8 @@ def blocks(tables: ReportTables) -> dict[str, tuple[Callable[[ReportTables], Blo
         "risk": (statistics.risk, study["risk"]),
         "seeds": (statistics.seeds, tables.seeds),
         "costs": (cost.costs, tables.costs),
+        "latency": (runtime.latency, tables.latency),
+        "conversion": (runtime.conversion, tables.conversion),
         "sensitivity": (sensitivity.sensitivity, tables.sensitivity),
     }
 
@@ -91,4 +93,5 @@ def sentences(tables: ReportTables) -> dict[str, str]:
         "risk": statistics.risk_sentence(tables),
         "overhead": cost.overhead_sentence(tables),
         "remarks": remarks.sentence(tables),
+        "time": runtime.time_sentence(tables),
     }

@@ -85,7 +85,7 @@ def overhead_sentence(tables: ReportTables) -> str:
     return (
         f"Overhead of the headline as a share of full-depth MACs, over the quantizers: {', '.join(told) or MISSING}. "
         "It is subtracted from every saved share in this report, except in the columns that are marked as the paper's "
-        "count. Wall-clock time was not measured."
+        "count."
     )
 
 

@@ -16,7 +16,9 @@ from lraee.runtime.engines import ENGINES, Engine
 class TorchEngine(Engine):
     """Runs the tower's own blocks."""
 
-    def __init__(self, tower: Tower, stops: Sequence[int]) -> None:
+    package = "torch"
+
+    def __init__(self, tower: Tower, stops: Sequence[int], size: tuple[int, int]) -> None:
         self._tower = packed(tower)
         self._ends = [*stops, tower.shape.depth]
 

@@ -1,0 +1,156 @@
+"""An exported tower as OpenVINO graphs, built from its tensors: nothing is traced, so nothing is guessed.
+
+Linears multiply bytes between FakeQuantize nodes that hold the exported scales. On CPUs without VNNI OpenVINO adds
+pairs of such products in 16 bits that saturate (255 * 127 * 2 > 32767), and answers wrong without a word. So extreme
+codes are tried first, as for torch's kernels (`lraee.quantize.kernels`); where they fail, the same rounded values are
+multiplied in float32, which is faster than bytes there as well.
+"""
+
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import openvino
+import torch
+from openvino import opset15 as ops
+from torch import Tensor, nn
+
+from lraee.models.tower import Block, Head, Stem, Tower
+from lraee.quantize.activation_grids import AffineGrid, StaticGrid
+from lraee.quantize.grids import SMALLEST_SCALE
+from lraee.quantize.layers import QuantizedLinear
+from lraee.runtime.network import QuickGelu
+
+Node: TypeAlias = Any
+
+_LEVELS = 256
+"""Of every FakeQuantize node: OpenVINO multiplies bytes only where there are as many levels as a byte has."""
+
+
+def compiled(model: openvino.Model, threads: int) -> openvino.CompiledModel:
+    """Compile for the CPU, in float32 where not in bytes: unasked, OpenVINO computes in bfloat16 where it can."""
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    return openvino.Core().compile_model(model, "CPU", settings)
+
+
+def segment(tower: Tower, first: int, last: int, size: tuple[int, int]) -> openvino.Model:
+    """Blocks first + 1 .. last of a tower that `rebuild` made, for batches of any size.
+
+    With the stem before block 1, pixels (B, 3, H, W) of `size` in, and the head behind the last block, embeddings
+    (B, e) out; states (B, 1 + N, d) elsewhere.
+    """
+    if first == 0:
+        given = ops.parameter([-1, 3, *size], np.float32)
+        z = _stem(given, tower.stem)  # type: ignore[arg-type]
+    else:
+        z = given = ops.parameter([-1, tower.shape.tokens, tower.shape.width], np.float32)
+    for block in tower.blocks[first:last]:
+        z = _block(z, block)  # type: ignore[arg-type]
+    return openvino.Model([_head(z, tower.head) if last == tower.shape.depth else z], [given])  # type: ignore[arg-type]
+
+
+@cache
+def bytes_are_exact() -> bool:
+    """Try a product of the largest codes: does OpenVINO multiply bytes without saturation on this CPU?"""
+    weights = torch.full((64, 64), 127, dtype=torch.int8)
+    grid = StaticGrid(8, torch.ones(1), torch.zeros(1))
+    given = ops.parameter([-1, 64], np.float32)
+    extreme = QuantizedLinear(weights, torch.ones(1), None, grid)
+    product = compiled(openvino.Model([_quantized(given, extreme, in_bytes=True)], [given]), 1)
+    found = product([np.full((8, 64), 255, dtype=np.float32)])[0]
+    return bool((found == 255 * 127 * 64).all())
+
+
+def _constant(values: Tensor | list[int]) -> Node:
+    if isinstance(values, Tensor):
+        return ops.constant(values.detach().float().contiguous().numpy())
+    return ops.constant(values)
+
+
+def _fake_quantize(x: Node, low: Tensor, high: Tensor) -> Node:
+    ends = _constant(low), _constant(high)
+    return ops.fake_quantize(x, *ends, *ends, _LEVELS)
+
+
+def _linear(x: Node, linear: nn.Module) -> Node:
+    if isinstance(linear, QuantizedLinear):
+        product = _quantized(x, linear, bytes_are_exact())
+    else:
+        product = ops.matmul(x, _constant(linear.weight), transpose_a=False, transpose_b=True)  # type: ignore[arg-type]
+    return product if linear.bias is None else ops.add(product, _constant(linear.bias))  # type: ignore[arg-type]
+
+
+def _quantized(x: Node, linear: QuantizedLinear, in_bytes: bool) -> Node:
+    scale = linear.weight_scale.expand(linear.out_features)[:, None]
+    weight = _constant(linear.weight_codes * scale)
+    if in_bytes:
+        weight = _fake_quantize(weight, -128 * scale, 127 * scale)
+    return ops.matmul(_rounded(x, linear.grid), weight, transpose_a=False, transpose_b=True)
+
+
+def _rounded(x: Node, grid: AffineGrid) -> Node:
+    """Round to a grid's values; fewer bits than eight are a part of a byte's values."""
+    if not isinstance(grid, StaticGrid):
+        return _rounded_by_image(x, grid.bits)
+    scale, zero_point = grid.scale, grid.zero_point
+    if grid.bits < 8:
+        low, high = (_constant((code - zero_point) * scale) for code in (0, 2**grid.bits - 1))
+        x = ops.minimum(ops.maximum(x, low), high)
+    return _fake_quantize(x, -zero_point * scale, (_LEVELS - 1 - zero_point) * scale)
+
+
+def _rounded_by_image(x: Node, bits: int) -> Node:
+    """As DynamicGrid and `affine_parameters` do; FakeQuantize takes constant ranges only."""
+    last, axes, zero = _constant(torch.tensor(2.0**bits - 1)), _constant([1, 2]), _constant(torch.tensor(0.0))
+    low = ops.minimum(ops.reduce_min(x, axes, keep_dims=True), zero)
+    high = ops.maximum(ops.reduce_max(x, axes, keep_dims=True), zero)
+    scale = ops.maximum(ops.divide(ops.subtract(high, low), last), _constant(torch.tensor(SMALLEST_SCALE)))
+    zero_point = ops.minimum(ops.round(ops.divide(ops.negative(low), scale), "half_to_even"), last)
+    codes = ops.add(ops.round(ops.divide(x, scale), "half_to_even"), zero_point)
+    return ops.multiply(ops.subtract(ops.minimum(ops.maximum(codes, zero), last), zero_point), scale)
+
+
+def _norm(x: Node, norm: nn.Module) -> Node:
+    if isinstance(norm, nn.Identity):
+        return x
+    centred = ops.mvn(x, _constant([-1]), normalize_variance=True, eps=norm.eps, eps_mode="inside_sqrt")
+    return ops.add(ops.multiply(centred, _constant(norm.weight)), _constant(norm.bias))  # type: ignore[arg-type]
+
+
+def _scaled(x: Node, scale: nn.Module) -> Node:
+    return x if isinstance(scale, nn.Identity) else ops.multiply(x, _constant(scale.gamma))  # type: ignore[arg-type]
+
+
+def _stem(pixels: Node, stem: Stem) -> Node:
+    conv = stem.patches
+    x = ops.convolution(pixels, _constant(conv.weight), list(conv.stride), [0, 0], [0, 0], [1, 1])
+    if conv.bias is not None:
+        x = ops.add(x, _constant(conv.bias[None, :, None, None]))
+    patches = ops.transpose(ops.reshape(x, _constant([0, conv.out_channels, -1]), True), _constant([0, 2, 1]))
+    images = ops.gather(ops.shape_of(pixels), _constant([0]), _constant([0]))
+    target = ops.concat([images, _constant([1, conv.out_channels])], 0)
+    cls = ops.broadcast(_constant(stem.cls.reshape(1, 1, -1)), target)
+    return _norm(ops.add(ops.concat([cls, patches], 1), _constant(stem.positions)), stem.norm)
+
+
+def _attention(x: Node, block: Block) -> Node:
+    split = ops.reshape(_linear(x, block.qkv), _constant([0, 0, 3, block.heads, -1]), True)
+    parts = ops.split(ops.transpose(split, _constant([2, 0, 3, 1, 4])), ops.constant(0), 3).outputs()
+    mixed = ops.scaled_dot_product_attention(*(ops.squeeze(part, _constant([0])) for part in parts))
+    merged = ops.reshape(ops.transpose(mixed, _constant([0, 2, 1, 3])), _constant([0, 0, -1]), True)
+    return _linear(merged, block.proj)
+
+
+def _block(z: Node, block: Block) -> Node:
+    z = ops.add(z, _scaled(_attention(_norm(z, block.norm1), block), block.scale1))
+    hidden = _linear(_norm(z, block.norm2), block.fc1)
+    quick = isinstance(block.act, QuickGelu)
+    hidden = ops.swish(hidden, _constant(torch.tensor(1.702))) if quick else ops.gelu(hidden, "erf")
+    return ops.add(z, _scaled(_linear(hidden, block.fc2), block.scale2))
+
+
+def _head(z: Node, head: Head) -> Node:
+    cls = _norm(ops.gather(z, ops.constant(0), ops.constant(1)), head.norm)
+    if head.projection is None:
+        return cls
+    return ops.matmul(cls, _constant(head.projection), transpose_a=False, transpose_b=False)

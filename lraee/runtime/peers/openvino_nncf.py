@@ -1,0 +1,34 @@
+"""OpenVINO's INT8 as its users get it: NNCF's post-training quantization for transformers, its own defaults."""
+
+import os
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lraee.models.tower import Tower
+from lraee.runtime.peers import PEERS, Peer
+
+
+@PEERS.register("openvino-nncf-int8")
+class OpenVinoNncf(Peer):
+    """NNCF chooses what is quantized, and its ranges; OpenVINO runs it."""
+
+    label = "OpenVINO with NNCF, INT8"
+    int8 = True
+    packages = ("openvino", "nncf")
+
+    def prepare(self, tower: Tower, calibration: Tensor) -> Callable[[Tensor], Tensor]:
+        os.environ.setdefault("NNCF_CI", "1")  # a benchmark tells nobody that it runs
+        import nncf
+
+        from lraee.runtime.openvino_graph import compiled, segment
+
+        height, width = calibration.shape[2:]
+        images = nncf.Dataset([image.numpy() for image in calibration.split(1)])
+        model = nncf.quantize(
+            segment(tower, 0, tower.shape.depth, (height, width)), images, model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(calibration),
+        )  # fmt: skip
+        request = compiled(model, torch.get_num_threads()).create_infer_request()
+        return lambda pixels: torch.from_numpy(request.infer([pixels.contiguous().numpy()], share_inputs=True)[0])
