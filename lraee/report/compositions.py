@@ -65,8 +65,9 @@ def with_frontier(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def bops(rows: pd.DataFrame, theme: Theme) -> Figure:
-    """Top-1 against BOPs on a logarithmic axis, the Pareto-optimal points linked and named."""
-    figure = Figure(figsize=(PANEL_WIDTH, 4.4), layout="constrained")
+    """Top-1 against BOPs on a logarithmic axis, the Pareto-optimal points linked and numbered."""
+    optimal = rows[rows["optimal"]].sort_values("share")
+    figure = Figure(figsize=(PANEL_WIDTH, 4.2 + 0.08 * optimal["quantizer"].nunique()), layout="constrained")
     axes = figure.subplots()
     for kind, (_, marker) in _KINDS.items():
         part = rows[rows["exits"] == kind]
@@ -74,25 +75,27 @@ def bops(rows: pd.DataFrame, theme: Theme) -> Figure:
             100 * part["share"], 100 * part["top1"], yerr=errors(part, "top1"), fmt=marker, markersize=4.5,
             color=_colours(theme)[kind], elinewidth=0.8, alpha=0.85,
         )  # fmt: skip
-    optimal = rows[rows["optimal"]].sort_values("share")
     axes.plot(100 * optimal["share"], 100 * optimal["top1"], color=theme.muted, linewidth=1.2, zorder=1)
-    _name(axes, optimal, theme)
+    names = _number(axes, optimal, theme)
     axes.set(xscale="log", xlabel="bit operations (% of FP32, logarithmic)", ylabel="top-1 accuracy (%)")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 2)))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: significant(value, 2)))
     axes.tick_params(axis="x", which="minor", labelsize=7)
-    figure.legend(handles=_handles(theme), loc="outside lower center", ncols=3)
+    figure.legend(handles=[*_handles(theme), *names], loc="outside lower center", ncols=3)
     return figure
 
 
-def _name(axes: Axes, optimal: pd.DataFrame, theme: Theme) -> None:
-    """Name the first optimal point of each quantizer."""
-    for _, row in optimal.drop_duplicates("quantizer").iterrows():
-        place = (100 * float(row["share"]), 100 * float(row["top1"]))
+def _number(axes: Axes, optimal: pd.DataFrame, theme: Theme) -> list[Line2D]:
+    """Number the optimal points by quantizer, in turn above and below, as neighbours lie close; names as handles."""
+    numbers = {name: place for place, name in enumerate(dict.fromkeys(optimal["quantizer"]), start=1)}
+    for place, (_, row) in enumerate(optimal.iterrows()):
         axes.annotate(
-            short(str(row["quantizer"]), 18), place, xytext=(5, -9), textcoords="offset points", fontsize=7,
-            color=theme.muted,
+            str(numbers[row["quantizer"]]), (100 * float(row["share"]), 100 * float(row["top1"])),
+            xytext=(4, 6 if place % 2 else -11), textcoords="offset points", fontsize=8, color=theme.ink, zorder=5,
         )  # fmt: skip
+    return [
+        Line2D([], [], linestyle="none", label=f"{place} {short(str(name), 18)}") for name, place in numbers.items()
+    ]
 
 
 def allocation(chosen: pd.DataFrame, theme: Theme) -> Figure:

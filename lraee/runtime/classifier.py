@@ -20,7 +20,7 @@ from lraee.models.families import FAMILIES, ModelFamily
 from lraee.models.tower import ClassEmbeddings
 from lraee.registry import parse
 from lraee.runtime.engines import Engine, choose
-from lraee.runtime.exits import Exits, SoFar
+from lraee.runtime.exits import ExitHead, Exits, SoFar
 from lraee.runtime.folder import Export, ExportError, Manifest, read_export
 from lraee.runtime.images import Image, pixel_batches
 from lraee.runtime.network import rebuild
@@ -72,14 +72,25 @@ class EarlyExitCLIP:
         manifest = export.manifest
         try:
             tower = rebuild(manifest.network, export.part("network"))
-            exits, rows = _exits(export), export.part("classes")
+            rows = export.part("classes")
+            classes = ClassEmbeddings(rows["rows"], rows["bias"], manifest.logit_scale, manifest.cosine)
+            heads = _heads(export, classes)
         except (KeyError, RuntimeError, ValueError) as error:
             raise ExportError(f"{folder} does not hold what its manifest says ({error}): export it again") from error
+        own = manifest.exits
+        runs = chosen(tower, own.layers, manifest.preprocessing.size)
         return cls(
             manifest=manifest,
-            engine=chosen(tower, manifest.exits.layers, manifest.preprocessing.size),
-            exits=exits,
-            classes=ClassEmbeddings(rows["rows"], rows["bias"], manifest.logit_scale, manifest.cosine),
+            engine=runs,
+            exits=Exits(
+                layers=own.layers,
+                heads=heads,
+                ask=[runs.exit(head) for head in heads],
+                policy=POLICIES[own.policy],
+                gates=own.gates,
+                thresholds=own.thresholds,
+            ),
+            classes=classes,
             class_names=manifest.class_names,
             transform=_family(manifest).transform(manifest.preprocessing),
         )
@@ -123,7 +134,9 @@ class EarlyExitCLIP:
         if "templates" not in self.manifest.model:
             raise ValueError(f"{self.manifest.model['name']} is a classifier: it has no text tower for other classes")
         model = parse(FAMILIES, "family", self.manifest.model | changed | {"class_names": "as-listed"})
-        return replace(self, classes=model.class_embeddings(list(names)), class_names=tuple(names))
+        classes = model.class_embeddings(list(names))
+        exits = self.exits.with_classes(classes, self.engine.exit)
+        return replace(self, exits=exits, classes=classes, class_names=tuple(names))
 
     @torch.inference_mode()
     def route(self, pixels: Tensor) -> Routed:
@@ -134,7 +147,7 @@ class EarlyExitCLIP:
         logits = torch.zeros(len(pixels), len(self.class_names))
         for index in range(exits):
             x = self.engine.run(index, x)
-            answers, leaves = self.exits.visit(index, x, so_far, self.classes)
+            answers, leaves = self.exits.visit(index, x, so_far)
             place[here[leaves]] = index
             logits[here[leaves]] = answers[torch.from_numpy(leaves)]
             here, x = here[~leaves], x[torch.from_numpy(~leaves)]
@@ -153,12 +166,11 @@ def _family(manifest: Manifest) -> ModelFamily:
     return parse(FAMILIES, "family", manifest.model)
 
 
-def _exits(export: Export) -> Exits:
-    own = export.manifest.exits
+def _heads(export: Export, classes: ClassEmbeddings) -> list[ExitHead]:
+    own, probes = export.manifest.exits, export.part("probes")
     keys = [HeadKey(BASE, layer, own.aggregation, own.supervision) for layer in own.layers]
-    heads, probes = Heads(keys, export.part("heads")), export.part("probes")
-    return Exits(
-        layers=own.layers, aggregation=own.aggregation, heads=[heads.only([key]) for key in keys],
-        probes=[Probes(*pair) for pair in zip(probes["weights"].split(1), probes["bias"].split(1), strict=True)],
-        policy=POLICIES[own.policy], gates=own.gates, thresholds=own.thresholds,
-    )  # fmt: skip
+    heads = Heads(keys, export.part("heads"))
+    return [
+        ExitHead(own.aggregation, heads.only([key]), Probes(weights, bias), classes)
+        for key, weights, bias in zip(keys, probes["weights"].split(1), probes["bias"].split(1), strict=True)
+    ]

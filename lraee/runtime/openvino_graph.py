@@ -6,6 +6,7 @@ codes are tried first, as for torch's kernels (`lraee.quantize.kernels`); where 
 multiplied in float32, which is faster than bytes there as well.
 """
 
+import math
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -15,10 +16,12 @@ import torch
 from openvino import opset15 as ops
 from torch import Tensor, nn
 
+from lraee.models.shape import TowerShape
 from lraee.models.tower import Block, Head, Stem, Tower
 from lraee.quantize.activation_grids import AffineGrid, StaticGrid
 from lraee.quantize.grids import SMALLEST_SCALE
 from lraee.quantize.layers import QuantizedLinear
+from lraee.runtime.exits import ExitHead
 from lraee.runtime.network import QuickGelu
 
 Node: TypeAlias = Any
@@ -47,6 +50,60 @@ def segment(tower: Tower, first: int, last: int, size: tuple[int, int]) -> openv
     for block in tower.blocks[first:last]:
         z = _block(z, block)  # type: ignore[arg-type]
     return openvino.Model([_head(z, tower.head) if last == tower.shape.depth else z], [given])  # type: ignore[arg-type]
+
+
+def exit_graph(head: ExitHead, shape: TowerShape) -> openvino.Model:
+    """An exit's answer to states (B, 1 + N, d): logits (B, K), class (B,), and every one of SIGNALS (B,), in order."""
+    z = ops.parameter([-1, shape.tokens, shape.width], np.float32)
+    ends = [_constant([start]) for start in (0, 1, shape.tokens)]
+    step, patch_axis, last = _constant([1]), _constant([1]), _constant([1])
+    patches = ops.slice(z, ends[1], ends[2], step, patch_axis)
+    centre = ops.reduce_mean(patches, patch_axis, keep_dims=True)
+    deviation = ops.subtract(patches, centre)
+    sav = ops.reduce_mean(ops.reduce_sum(ops.multiply(deviation, deviation), _constant([2])), last)
+    # Features are kept in float16, and heads were fitted to that.
+    cls, mean = (
+        _in_half(ops.squeeze(x, patch_axis)) for x in (ops.slice(z, ends[0], ends[1], step, patch_axis), centre)
+    )
+    x = mean if head.aggregation == "ssa" else cls
+    logits = _logits(x, head)
+    certainty = ops.squeeze(ops.matmul(x, _constant(head.probe.weights.mT), False, False), last)
+    certainty = ops.add(certainty, _constant(head.probe.bias[0]))
+    energy = ops.reduce_sum(ops.multiply(mean, mean), last)
+    return openvino.Model([logits, *_summary(logits, len(head.classes.rows)), certainty, sav, energy], [z])
+
+
+def _in_half(x: Node) -> Node:
+    """Round to the 11 bits of float16's mantissa, by Veltkamp's splitting: OpenVINO drops conversions there and back."""
+    large = ops.multiply(x, _constant(torch.tensor(2.0**13 + 1)))
+    return ops.subtract(large, ops.subtract(large, x))
+
+
+def _logits(x: Node, head: ExitHead) -> Node:
+    p = {name: t.squeeze() for name, t in head.head.parameters.items()}
+    x = ops.mvn(x, _constant([-1]), normalize_variance=True, eps=1e-5, eps_mode="inside_sqrt")
+    x = ops.add(ops.multiply(x, _constant(p["norm"][0])), _constant(p["norm"][1]))
+    hidden = ops.gelu(ops.add(ops.matmul(x, _constant(p["w1"]), False, False), _constant(p["b1"])), "erf")
+    embedding = ops.add(ops.matmul(hidden, _constant(p["w2"]), False, False), _constant(p["b2"]))
+    classes = head.classes
+    if classes.cosine:
+        embedding = ops.normalize_l2(embedding, _constant([1]), 1e-24, "max")
+    product = ops.matmul(embedding, _constant(classes.scale * classes.rows), False, True)
+    return ops.add(product, _constant(classes.bias))
+
+
+def _summary(logits: Node, classes: int) -> list[Node]:
+    """Class, confidence, margin and entropy, as `summarise` has them."""
+    last = _constant([1])
+    logs = ops.log_softmax(logits, -1)
+    probabilities = ops.exp(logs)
+    values, places = ops.topk(probabilities, ops.constant(min(2, classes)), 1, "max", "value").outputs()
+    best = ops.squeeze(ops.slice(values, _constant([0]), _constant([1]), last, last), last)
+    second = ops.reduce_sum(ops.slice(values, _constant([1]), _constant([2]), last, last), last)
+    prediction = ops.squeeze(ops.slice(places, _constant([0]), _constant([1]), last, last), last)
+    spread = ops.negative(ops.reduce_sum(ops.multiply(probabilities, logs), last))
+    entropy = ops.divide(spread, _constant(torch.tensor(math.log(max(2, classes)))))
+    return [prediction, best, ops.subtract(best, second), entropy]
 
 
 @cache

@@ -124,3 +124,26 @@ def test_the_fastest_installed_engine_is_taken(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(engines, "find_spec", lambda package: package)
     assert installed()[0] == "openvino"
     assert choose(None) is ENGINES["openvino"]
+
+
+@pytest.mark.parametrize("aggregation", ["ssa", "cls"])
+def test_an_exit_tells_the_same(make_exported: Any, aggregation: str) -> None:
+    pytest.importorskip("openvino")
+    exported = make_exported(aggregation=aggregation)
+    plain, fast = (EarlyExitCLIP.load(exported.folder, engine) for engine in ("torch", "openvino"))
+    z = plain.engine.run(0, exported.pixels)
+    one, other = plain.exits.ask[0](z), fast.exits.ask[0](z)
+    torch.testing.assert_close(other.logits, one.logits, rtol=1e-4, atol=1e-4)
+    assert np.array_equal(other.prediction, one.prediction)
+    assert list(other.signals) == list(one.signals)
+    for name, signal in one.signals.items():
+        np.testing.assert_allclose(other.signals[name], signal, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_an_exit_reads_features_in_half_precision(exported: Any) -> None:
+    """As heads were fitted; a thousandth more, which float16 does not see, changes nothing."""
+    pytest.importorskip("openvino")
+    ask = EarlyExitCLIP.load(exported.folder, "openvino").exits.ask[0]
+    z = torch.full((1, 17, 32), 4.0)
+    assert torch.equal(ask(z).logits, ask(z + 1e-3).logits)
+    assert not torch.equal(ask(z).logits, ask(z + 0.1 * torch.randn(32, generator=torch.Generator().manual_seed(0))).logits)

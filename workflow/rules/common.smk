@@ -111,10 +111,14 @@ def policy_modules():
     return sorted(f"exits/policies/{name.replace('-', '_')}.py" for name in names)
 
 
-def rule_modules():
-    """The modules of all threshold rules: none takes long enough to tell them apart."""
-    folder = ROOT / "lraee"
-    return sorted(str(p.relative_to(folder)) for p in folder.glob("exits/rules/*.py"))
+def all_modules(*folders):
+    """The modules of whole registries, by folder: for members that take too little to tell them apart."""
+    root = ROOT / "lraee"
+    return sorted(
+        str(p.relative_to(root))
+        for folder in folders
+        for p in root.glob(f"{folder}/*.py")
+    )
 
 
 def source_of(split):

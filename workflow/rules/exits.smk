@@ -89,7 +89,7 @@ rule fit_policies:
         depth=CONFIG.model.depth,
         kappa=CONFIG.noise.kappa,
         fit_images=CONFIG.data.splits["fit"].images,
-        code=code("fit_policies.py", *policy_modules(), *rule_modules()),
+        code=code("fit_policies.py", *policy_modules(), *all_modules("exits/rules")),
     script:
         "../scripts/fit_policies.py"
 

@@ -78,7 +78,11 @@ rule check_export:
         batch=CONFIG.batch,
         first=1000,
         code=code(
-            "check_export.py", model_module(), *source_modules(), *policy_modules()
+            "check_export.py",
+            model_module(),
+            *source_modules(),
+            *policy_modules(),
+            *all_modules("runtime/engines"),
         ),
     script:
         "../scripts/check_export.py"
@@ -114,7 +118,11 @@ rule measure_latency:
         # Peers that calibrate see what quantizers see, and a little of it: no figure but their speed depends on it.
         calibration=64,
         code=code(
-            "measure_latency.py", model_module(), *source_modules(), *policy_modules()
+            "measure_latency.py",
+            model_module(),
+            *source_modules(),
+            *policy_modules(),
+            *all_modules("runtime/engines", "runtime/peers"),
         ),
     script:
         "../scripts/measure_latency.py"

@@ -20,10 +20,12 @@ from lraee.registry import Registry
 class Policy(ABC):
     """How ready an image is to leave at each exit.
 
-    `gated` policies read the signals that the configuration's `gate_features` name.
+    `gated` policies read the signals that the configuration's `gate_features` name. The readiness at an exit depends on
+    that exit alone, unless a policy `looks_back`: then on those before it as well, never on later ones.
     """
 
     gated: ClassVar[bool] = False
+    looks_back: ClassVar[bool] = False
 
     def fit(self, scores: ExitScores, right: NDArray[np.bool_], features: Sequence[str]) -> list[dict[str, Any]]:
         """Fit on the `gate` split; return what JSON can hold, one entry an exit. Default: nothing to fit.

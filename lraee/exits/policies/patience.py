@@ -17,6 +17,8 @@ from lraee.exits.thresholds import ThresholdGrid
 class Patience(Policy):
     """Readiness is the number of consecutive agreements so far, over the number of exits."""
 
+    looks_back = True
+
     def readiness(self, scores: ExitScores, fitted: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
         n, exits = scores.prediction.shape
         agreements = np.zeros((n, exits))

@@ -84,7 +84,7 @@ def bops(tables: ReportTables) -> Block:
         "Top-1 (95 % Wilson intervals) against bit operations an image, in percent of the unquantized model's, "
         "everything counted: MACs times the bits of both factors, 32 x 32 for what is not quantized, heads and gates "
         "among it. Linked points are Pareto-optimal on the select split and are shown with their accuracy on the test "
-        "split. A quantizer that leaves attention's products alone pays for them in full.",
+        "split, numbered by quantizer. A quantizer that leaves attention's products alone pays for them in full.",
         (Panel("bops", alt, lambda theme: compositions.bops(rows, theme)),),
         build("data-bops", "Accuracy against bit operations", shown[keep].sort_values("share"), columns),
     )

@@ -1,13 +1,17 @@
 """Engines by name, which run the quantized network; one file each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from lraee.models.tower import Tower
 from lraee.registry import Registry
+
+if TYPE_CHECKING:
+    from lraee.runtime.exits import ExitHead, Told
 
 
 class Engine(ABC):
@@ -28,6 +32,10 @@ class Engine(ABC):
         The first takes pixels (B, 3, H, W) of the `size` (H, W), the others the state (B, 1 + N, d) that the one before
         yields; the last yields embeddings (B, e).
         """
+
+    def exit(self, head: "ExitHead") -> "Callable[[Tensor], Told]":
+        """Return what asks an exit about states (B, 1 + N, d). Default: the head itself, in torch."""
+        return head
 
 
 ENGINES: Registry[type[Engine]] = Registry("engine", __name__)
