@@ -74,7 +74,7 @@ def exit_graph(head: ExitHead, shape: TowerShape) -> openvino.Model:
 
 
 def _in_half(x: Node) -> Node:
-    """Round to the 11 bits of float16's mantissa, by Veltkamp's splitting: OpenVINO drops conversions there and back."""
+    """Round to the 11 bits that float16 keeps, by Veltkamp's splitting: OpenVINO drops conversions there and back."""
     large = ops.multiply(x, _constant(torch.tensor(2.0**13 + 1)))
     return ops.subtract(large, ops.subtract(large, x))
 

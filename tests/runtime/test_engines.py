@@ -146,4 +146,6 @@ def test_an_exit_reads_features_in_half_precision(exported: Any) -> None:
     ask = EarlyExitCLIP.load(exported.folder, "openvino").exits.ask[0]
     z = torch.full((1, 17, 32), 4.0)
     assert torch.equal(ask(z).logits, ask(z + 1e-3).logits)
-    assert not torch.equal(ask(z).logits, ask(z + 0.1 * torch.randn(32, generator=torch.Generator().manual_seed(0))).logits)
+    assert not torch.equal(
+        ask(z).logits, ask(z + 0.1 * torch.randn(32, generator=torch.Generator().manual_seed(0))).logits
+    )
