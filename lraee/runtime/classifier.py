@@ -148,12 +148,14 @@ class EarlyExitCLIP:
         for index in range(exits):
             x = self.engine.run(index, x)
             answers, leaves = self.exits.visit(index, x, so_far)
+            if not leaves.any():
+                continue
             place[here[leaves]] = index
             logits[here[leaves]] = answers[torch.from_numpy(leaves)]
+            if leaves.all():
+                break
             here, x = here[~leaves], x[torch.from_numpy(~leaves)]
             so_far.keep(~leaves)
-            if not len(here):
-                break
         else:
             logits[here] = self.classes.logits(self.engine.run(exits, x))
         return Routed(logits.argmax(-1).numpy(), place, logits)

@@ -164,13 +164,13 @@ def test_agreement_lists_what_differs_and_how_near_a_threshold_it_was(exported: 
     changed[0] = (changed[0] + 1) % 4
     other = compared(order, changed, routed.answer[order], *arguments)
     assert (other["evaluated_layer"] != other["runtime_layer"]).tolist() == [True, *[False] * 39]
-    shares, differing = summary({"same": same, "other": other})
+    shares, differing = summary({"same": same.assign(engine="torch"), "other": other.assign(engine="openvino")})
     assert shares["answers"].tolist() == [1.0, 1.0]
     assert shares["exits"].tolist() == [1.0, 39 / 40]
     assert (shares["exits_low"] < shares["exits"]).all()
     assert np.isnan(shares["farthest"][0])
     assert shares["farthest"][1] == other["distance"][0]
-    assert differing[["quantizer", "sample"]].to_numpy().tolist() == [["other", order[0]]]
+    assert differing[["quantizer", "engine", "sample"]].to_numpy().tolist() == [["other", "openvino", order[0]]]
     assert [len(table) for table in summary({})] == [0, 0]
     with pytest.raises(KeyError, match="sample 99 was not evaluated"):
         compared(np.array([99]), changed[:1], routed.answer[:1], *arguments)
