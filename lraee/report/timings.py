@@ -20,7 +20,8 @@ _MARKS = ("o", "s", "D", "^", "v", "P")
 
 def latency(rows: pd.DataFrame, title: str, theme: Theme) -> Figure:
     """Median milliseconds an image of every contestant, one mark a batch size, with quartiles; ours below the line."""
-    names = list(dict.fromkeys(rows.sort_values("engine", key=lambda engine: engine != "")["contestant"]))
+    peers_first = rows.sort_values("engine", key=lambda engine: engine != "", kind="stable")
+    names = list(dict.fromkeys(peers_first["contestant"]))
     figure = Figure(figsize=(PANEL_WIDTH, 1.3 + 0.34 * len(names)), layout="constrained")
     axes = figure.subplots()
     sizes = sorted(rows["batch"].unique())

@@ -322,6 +322,9 @@ def test_time_is_told_against_the_fastest_int8_peer(one: ReportTables) -> None:
         "batches of 1: full depth takes 5.00 ms an image (torch), 1.60 times the speed of the fastest INT8 peer" in told
     )
     assert "exits save 25.0\u00a0% of the MACs and 20.0\u00a0% [17.00, 22.00] of the time" in told
+    slower = one.conversion.assign(time_saved=-0.2, time_saved_low=-0.22, time_saved_high=-0.17)
+    told = runtime.time_sentence(dataclasses.replace(one, conversion=slower))
+    assert "exits save 25.0\u00a0% of the MACs but take 20.0\u00a0% [17.00, 22.00] more time" in told
     alone = dataclasses.replace(one, latency=one.latency[one.latency["engine"] != ""])
     assert "peer" not in runtime.time_sentence(alone)
     assert runtime.time_sentence(dataclasses.replace(one, latency=one.latency[:0])) == ""

@@ -116,10 +116,14 @@ def _told(rows: pd.DataFrame) -> str:
         rival = others.sort_values("ms").iloc[0]
         ratio = significant(rival["ms"] / best["ms"])
         against = f", {ratio} times the speed of the fastest INT8 peer ({rival['contestant']})"
+    saved, low, high = (float(best[f"time_saved{bound}"]) for bound in ("", "_low", "_high"))
+    time = (
+        f"and {percent(saved, 1)} {percent_interval(low, high)} of the time"
+        if saved >= 0
+        else f"but take {percent(-saved, 1)} {percent_interval(-high, -low)} more time"
+    )
     return (
         f"{best['quantizer']}, {best['threads']} thread{'s' if best['threads'] > 1 else ''}, "
-        f"batches of {best['batch']}: "
-        f"full depth takes {significant(best['ms'])} ms an image ({best['engine']}){against}; exits save "
-        f"{percent(best['macs_saved'], 1)} of the MACs and {percent(best['time_saved'], 1)} "
-        f"{percent_interval(best['time_saved_low'], best['time_saved_high'])} of the time."
+        f"batches of {best['batch']}: full depth takes {significant(best['ms'])} ms an image "
+        f"({best['engine']}){against}; exits save {percent(best['macs_saved'], 1)} of the MACs {time}."
     )
