@@ -107,7 +107,7 @@ rule measure_latency:
         f"{BENCHMARKS}/measure_latency/{{quantizer}}.tsv"
     conda:
         "../../envs/network.yaml"
-    threads: workflow.cores or 1
+    threads: workflow.resource_settings.cores or 1
     resources:
         mem_mb=memory,
     params:
