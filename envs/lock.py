@@ -71,10 +71,14 @@ if __name__ == "__main__":
         "dev": "Tests and checks, besides.",
         "peers": "The fast engine and what the runtime is timed against, besides.",
     }
+    pins = {
+        extra: closure([r for r in needs if r.marker is not None and r.marker.evaluate({"extra": extra})])
+        for extra in extras
+    }
     for extra, head in extras.items():
-        pins = closure([r for r in needs if r.marker is not None and r.marker.evaluate({"extra": extra})])
-        besides = {name: version for name, version in pins.items() if name not in run}
+        besides = {name: version for name, version in pins[extra].items() if name not in run}
         write_lock(f"requirements-{extra}.lock", besides, head)
-    # `pins` are those of the last extra, the peers.
-    write_environment("network.yaml", (*NETWORK, *PEERS), run | pins, "Stages that run the network or its heads.")
+    write_environment(
+        "network.yaml", (*NETWORK, *PEERS), run | pins["peers"], "Stages that run the network or its heads."
+    )
     write_environment("analysis.yaml", ANALYSIS, run, "Stages that work on tables.")

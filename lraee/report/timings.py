@@ -46,11 +46,11 @@ def conversion(rows: pd.DataFrame, title: str, theme: Theme) -> Figure:
     """Where the time with exits goes, as a share of full depth's in the same engine, and what the MACs would say."""
     figure = Figure(figsize=(PANEL_WIDTH, 1.5 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    parts = dict(zip({"blocks": "stem and blocks", "heads_and_gates": "heads and gates", "rest": "rest"}.items(),
-                     colours(theme, 3), strict=True))  # fmt: skip
+    labels = {"blocks": "stem and blocks", "heads_and_gates": "heads and gates", "rest": "rest"}
+    tones = dict(zip(labels, colours(theme, 3), strict=True))
     places = np.arange(len(rows))
     left = np.zeros(len(rows))
-    for (name, _), tone in parts.items():
+    for name, tone in tones.items():
         axes.barh(places, 100 * rows[name], left=left, height=0.55, color=tone, linewidth=0)
         left += 100 * rows[name].to_numpy()
     spread = 100 * np.maximum(
@@ -60,12 +60,12 @@ def conversion(rows: pd.DataFrame, title: str, theme: Theme) -> Figure:
                   capsize=3)  # fmt: skip
     axes.plot(100 * (1 - rows["macs_saved"]), places, "D", color=theme.surface, markeredgecolor=theme.ink, markersize=6)
     axes.axvline(100, color=theme.ink, linewidth=1)
-    labels = [f"{engine}, batches of {batch}" for engine, batch in zip(rows["engine"], rows["batch"], strict=True)]
-    axes.set_yticks(places, labels)
+    runs = [f"{engine}, batches of {batch}" for engine, batch in zip(rows["engine"], rows["batch"], strict=True)]
+    axes.set_yticks(places, runs)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("time with exits (% of full depth's)")
     axes.set_title(short(title, 60))
-    handles: list[Patch | Line2D] = [Patch(color=tone, label=label) for (_, label), tone in parts.items()]
+    handles: list[Patch | Line2D] = [Patch(color=tones[name], label=label) for name, label in labels.items()]
     handles.append(Line2D([], [], linestyle="none", marker="D", color=theme.surface, markeredgecolor=theme.ink,
                           label="if saved MACs were saved time"))  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=2)

@@ -80,11 +80,10 @@ def peers(tower: Tower, classes: ClassEmbeddings, calibration: Tensor) -> list[C
 
 def ours(folder: Path, costs: ExitCosts) -> list[Contestant]:
     """Load an exported folder into every engine that is installed: at full depth in one piece, and with exits."""
-    found = []
+    export, found = read_export(folder), []
+    tower = rebuild(export.manifest.network, export.part("network"))
     for name in installed():
         model = EarlyExitCLIP.load(folder, name)
-        export = read_export(folder)
-        tower = rebuild(export.manifest.network, export.part("network"))
         engine = ENGINES[name](tower, (), export.manifest.preprocessing.size)
         whole = _answering(partial(engine.run, 0), model.classes)
         label, covered = f"ours, {name}", bool(export.manifest.network.activation_bits)

@@ -7,12 +7,14 @@ multiplied in float32, which is faster than bytes there as well.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
 import openvino
 import torch
+from numpy.typing import NDArray
 from openvino import opset15 as ops
 from torch import Tensor, nn
 
@@ -34,6 +36,15 @@ def compiled(model: openvino.Model, threads: int) -> openvino.CompiledModel:
     """Compile for the CPU, in float32 where not in bytes: unasked, OpenVINO computes in bfloat16 where it can."""
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     return openvino.Core().compile_model(model, "CPU", settings)
+
+
+def runner(model: openvino.Model, threads: int) -> Callable[[Tensor], tuple[NDArray[Any], ...]]:
+    """Compile a graph of one input; what is returned runs it, and takes all results at once.
+
+    Looking results up one by one takes as long as a small graph.
+    """
+    request = compiled(model, threads).create_infer_request()
+    return lambda x: request.infer([x.contiguous().numpy()], share_inputs=True).to_tuple()
 
 
 def segment(tower: Tower, first: int, last: int, size: tuple[int, int]) -> openvino.Model:

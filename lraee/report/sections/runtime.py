@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lraee.evaluation.timings import RUN
 from lraee.report import timings
 from lraee.report.content import Block, Panel
 from lraee.report.datatables import Column, DataTable, build
@@ -99,12 +100,11 @@ def conversion(tables: ReportTables) -> Block:
 
 def time_sentence(tables: ReportTables) -> str:
     """Full depth against the fastest INT8 peer, and what exits add, on the fewest threads for the extreme batches."""
-    run = ["quantizer", "threads", "batch"]
     shown = tables.latency[tables.latency["threads"] == tables.latency["threads"].min()]
     shown = shown[shown["batch"].isin([shown["batch"].min(), shown["batch"].max()])]
     full_depth = shown[~shown["exits"].astype(bool)]
-    timed = full_depth.merge(tables.conversion, on=[*run, "engine"], how="left")
-    return " ".join(_told(rows) for _, rows in timed.groupby(run, sort=False))
+    timed = full_depth.merge(tables.conversion, on=[*RUN, "engine"], how="left")
+    return " ".join(_told(rows) for _, rows in timed.groupby(RUN, sort=False))
 
 
 def _told(rows: pd.DataFrame) -> str:

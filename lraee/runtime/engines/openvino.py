@@ -22,26 +22,23 @@ class OpenVinoEngine(Engine):
     package = "openvino"
 
     def __init__(self, tower: Tower, stops: Sequence[int], size: tuple[int, int]) -> None:
-        from lraee.runtime.openvino_graph import compiled, segment
+        from lraee.runtime.openvino_graph import runner, segment
 
         ends = [0, *stops, tower.shape.depth]
         self._threads, self._shape = torch.get_num_threads(), tower.shape
-        models = [segment(tower, *pair, size) for pair in pairwise(ends)]
-        self._requests = [compiled(model, self._threads).create_infer_request() for model in models]
+        self._segments = [runner(segment(tower, *pair, size), self._threads) for pair in pairwise(ends)]
 
     def run(self, segment: int, x: Tensor) -> Tensor:
-        found = self._requests[segment].infer([x.contiguous().numpy()], share_inputs=True)
-        return torch.from_numpy(found.to_tuple()[0])
+        return torch.from_numpy(self._segments[segment](x)[0])
 
     def exit(self, head: ExitHead) -> Callable[[Tensor], Told]:
         """One call instead of some fifty of torch's, each of which takes microseconds."""
-        from lraee.runtime.openvino_graph import compiled, exit_graph
+        from lraee.runtime.openvino_graph import exit_graph, runner
 
-        request = compiled(exit_graph(head, self._shape), self._threads).create_infer_request()
+        run = runner(exit_graph(head, self._shape), self._threads)
 
         def ask(z: Tensor) -> Told:
-            found = request.infer([z.contiguous().numpy()], share_inputs=True)
-            logits, prediction, *signals = found.to_tuple()  # looking them up one by one takes as long as the graph
+            logits, prediction, *signals = run(z)
             return Told(torch.from_numpy(logits), prediction, dict(zip(SIGNALS, signals, strict=True)))
 
         return ask

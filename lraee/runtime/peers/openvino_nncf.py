@@ -22,7 +22,7 @@ class OpenVinoNncf(Peer):
         os.environ.setdefault("NNCF_CI", "1")  # a benchmark tells nobody that it runs
         import nncf
 
-        from lraee.runtime.openvino_graph import compiled, segment
+        from lraee.runtime.openvino_graph import runner, segment
 
         height, width = calibration.shape[2:]
         images = nncf.Dataset([image.numpy() for image in calibration.split(1)])
@@ -30,5 +30,5 @@ class OpenVinoNncf(Peer):
             segment(tower, 0, tower.shape.depth, (height, width)), images, model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(calibration),
         )  # fmt: skip
-        request = compiled(model, torch.get_num_threads()).create_infer_request()
-        return lambda pixels: torch.from_numpy(request.infer([pixels.contiguous().numpy()], share_inputs=True)[0])
+        run = runner(model, torch.get_num_threads())
+        return lambda pixels: torch.from_numpy(run(pixels)[0])
