@@ -83,14 +83,14 @@ SCHEMA: dict[str, dict[str, Kind]] = {
         number="sample evaluated_layer runtime_layer evaluated_answer runtime_answer distance",
     ),
     "latency": _columns(
-        text="quantizer contestant engine",
+        text="quantizer contestant engine mode",
         number=f"threads batch batches {_ci('ms', 'speed')} n same",
-        flag="exits int8",
+        flag="int8",
     ),
     "conversion": _columns(
         text="quantizer engine",
-        number=f"threads batch n ms_full ms_exits macs_saved {_ci('time_saved', 'turned')} blocks blocks_macs "
-        "heads_and_gates rest",
+        number=f"threads batch n ms_full ms_exits macs_saved {_ci('time_saved', 'turned')} "
+        "visits_macs visits_time leaving_macs leaving_time",
     ),
     "searches": _columns(text="quantizer", number="evaluation fitness"),
     "ablations": _columns(

@@ -46,13 +46,11 @@ def conversion(rows: pd.DataFrame, title: str, theme: Theme) -> Figure:
     """Where the time with exits goes, as a share of full depth's in the same engine, and what the MACs would say."""
     figure = Figure(figsize=(PANEL_WIDTH, 1.5 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    labels = {"blocks": "stem and blocks", "heads_and_gates": "heads and gates", "rest": "rest"}
-    tones = dict(zip(labels, colours(theme, 3), strict=True))
+    network, visits = colours(theme, 2)
     places = np.arange(len(rows))
-    left = np.zeros(len(rows))
-    for name, tone in tones.items():
-        axes.barh(places, 100 * rows[name], left=left, height=0.55, color=tone, linewidth=0)
-        left += 100 * rows[name].to_numpy()
+    rest = 100 * (1 - rows["leaving_time"])
+    axes.barh(places, rest, height=0.55, color=network, linewidth=0)
+    axes.barh(places, 100 * rows["visits_time"], left=rest, height=0.55, color=visits, linewidth=0)
     spread = 100 * np.maximum(
         [rows["time_saved_high"] - rows["time_saved"], rows["time_saved"] - rows["time_saved_low"]], 0.0
     )
@@ -65,8 +63,11 @@ def conversion(rows: pd.DataFrame, title: str, theme: Theme) -> Figure:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("time with exits (% of full depth's)")
     axes.set_title(short(title, 60))
-    handles: list[Patch | Line2D] = [Patch(color=tones[name], label=label) for name, label in labels.items()]
-    handles.append(Line2D([], [], linestyle="none", marker="D", color=theme.surface, markeredgecolor=theme.ink,
-                          label="if saved MACs were saved time"))  # fmt: skip
+    handles = [
+        Patch(color=network, label="full depth, less what leaving saves"),
+        Patch(color=visits, label="visits to exits"),
+        Line2D([], [], linestyle="none", marker="D", color=theme.surface, markeredgecolor=theme.ink,
+               label="if saved MACs were saved time"),
+    ]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure

@@ -20,7 +20,7 @@ from lraee.models.families import FAMILIES, ModelFamily
 from lraee.models.tower import ClassEmbeddings
 from lraee.registry import parse
 from lraee.runtime.engines import Engine, choose
-from lraee.runtime.exits import ExitHead, Exits, SoFar
+from lraee.runtime.exits import ExitHead, Exits, Told
 from lraee.runtime.folder import Export, ExportError, Manifest, read_export
 from lraee.runtime.images import Image, pixel_batches
 from lraee.runtime.network import rebuild
@@ -55,6 +55,7 @@ class EarlyExitCLIP:
 
     manifest: Manifest
     engine: Engine
+    heads: Sequence[ExitHead]
     exits: Exits
     classes: ClassEmbeddings
     class_names: tuple[str, ...]
@@ -78,18 +79,11 @@ class EarlyExitCLIP:
         except (KeyError, RuntimeError, ValueError) as error:
             raise ExportError(f"{folder} does not hold what its manifest says ({error}): export it again") from error
         own = manifest.exits
-        runs = chosen(tower, own.layers, manifest.preprocessing.size)
         return cls(
             manifest=manifest,
-            engine=runs,
-            exits=Exits(
-                layers=own.layers,
-                heads=heads,
-                ask=[runs.exit(head) for head in heads],
-                policy=POLICIES[own.policy],
-                gates=own.gates,
-                thresholds=own.thresholds,
-            ),
+            engine=chosen(tower, manifest.preprocessing.size, heads),
+            heads=heads,
+            exits=Exits(own.layers, POLICIES[own.policy], own.gates, own.thresholds),
             classes=classes,
             class_names=manifest.class_names,
             transform=_family(manifest).transform(manifest.preprocessing),
@@ -117,11 +111,7 @@ class EarlyExitCLIP:
     def encode_image(self, images: Image | Iterable[Image], normalize: bool = False) -> Tensor:
         """Embed images at full depth, as open_clip's model of that name does: (N, e)."""
         parts = [torch.zeros(0, self.classes.rows.shape[1])]
-        for x in self._batches(images):
-            for segment in range(len(self.exits.layers) + 1):
-                x = self.engine.run(segment, x)
-            parts.append(x)
-        embeddings = torch.cat(parts)
+        embeddings = torch.cat(parts + [self.engine.encode(pixels) for pixels in self._batches(images)])
         return functional.normalize(embeddings, dim=-1) if normalize else embeddings
 
     def with_classes(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Self:
@@ -135,29 +125,30 @@ class EarlyExitCLIP:
             raise ValueError(f"{self.manifest.model['name']} is a classifier: it has no text tower for other classes")
         model = parse(FAMILIES, "family", self.manifest.model | changed | {"class_names": "as-listed"})
         classes = model.class_embeddings(list(names))
-        exits = self.exits.with_classes(classes, self.engine.exit)
-        return replace(self, exits=exits, classes=classes, class_names=tuple(names))
+        heads = [replace(head, classes=classes) for head in self.heads]
+        engine = self.engine.with_heads(heads)
+        return replace(self, engine=engine, heads=heads, classes=classes, class_names=tuple(names))
 
     @torch.inference_mode()
     def route(self, pixels: Tensor) -> Routed:
         """Run pixels (N, 3, H, W), each only as far as its exit: those that leave are taken out of the batch."""
         exits = len(self.exits.layers)
-        here, x, so_far = np.arange(len(pixels)), pixels, SoFar(len(pixels), exits)
+        here, x, told = np.arange(len(pixels)), pixels, list[Told]()
         place = np.full(len(pixels), exits)
         logits = torch.zeros(len(pixels), len(self.class_names))
         for index in range(exits):
-            x = self.engine.run(index, x)
-            answers, leaves = self.exits.visit(index, x, so_far)
+            x, found = self.engine.visit(index, x)
+            told.append(found)
+            leaves = self.exits.leaving(told)
             if not leaves.any():
                 continue
             place[here[leaves]] = index
-            logits[here[leaves]] = answers[torch.from_numpy(leaves)]
+            logits[here[leaves]] = found.of(leaves).logits
             if leaves.all():
                 break
-            here, x = here[~leaves], x[torch.from_numpy(~leaves)]
-            so_far.keep(~leaves)
+            here, x, told = here[~leaves], x[torch.from_numpy(~leaves)], [one.of(~leaves) for one in told]
         else:
-            logits[here] = self.classes.logits(self.engine.run(exits, x))
+            logits[here] = self.classes.logits(self.engine.finish(x))
         return Routed(logits.argmax(-1).numpy(), place, logits)
 
     def _batches(self, images: Image | Iterable[Image]) -> Iterator[Tensor]:

@@ -1,10 +1,11 @@
 """Who of a batch leaves at an exit, decided as in the evaluation: by the same heads, signals, gates and thresholds."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,6 +24,11 @@ class Told(NamedTuple):
     prediction: NDArray[np.integer]
     signals: dict[str, NDArray[np.float32]]
 
+    def of(self, some: NDArray[np.bool_]) -> "Told":
+        """Keep some of the images (B,)."""
+        signals = {name: signal[some] for name, signal in self.signals.items()}
+        return Told(self.logits[torch.from_numpy(some)], self.prediction[some], signals)
+
 
 @dataclass(frozen=True)
 class ExitHead:
@@ -32,6 +38,11 @@ class ExitHead:
     head: Heads
     probe: Probes
     classes: ClassEmbeddings
+
+    @property
+    def layer(self) -> int:
+        """Where the exit is, 1..depth."""
+        return self.head.keys[0].layer
 
     def __call__(self, z: Tensor) -> Told:
         """Ask the exit, as the benchmark does."""
@@ -49,57 +60,31 @@ class ExitHead:
 
 @dataclass(frozen=True)
 class Exits:
-    """The exits of an exported network, E of them, in ascending order; `ask` are the heads as an engine runs them."""
+    """Who leaves an exported network where: its exits, E of them, in ascending order."""
 
     layers: tuple[int, ...]
-    heads: Sequence[ExitHead]
-    ask: Sequence[Callable[[Tensor], Told]]
     policy: Policy
     gates: Sequence[dict[str, Any]]
     thresholds: Sequence[float]
 
-    def with_classes(self, classes: ClassEmbeddings, run: Callable[[ExitHead], Callable[[Tensor], Told]]) -> Self:
-        """Answer with other classes; `run` is the engine's way to run a head."""
-        heads = [replace(head, classes=classes) for head in self.heads]
-        return replace(self, heads=heads, ask=[run(head) for head in heads])
-
-    def visit(self, index: int, z: Tensor, so_far: "SoFar") -> tuple[Tensor, NDArray[np.bool_]]:
-        """Answer the images that are still there at an exit: their logits (B, K), and who leaves (B,).
-
-        `z` is the state (B, 1 + N, d). `so_far` takes what the exit tells of them.
-        """
-        told = self.ask[index](z)
-        so_far.put(index, told)
-        # Most policies look at one exit at a time, and need not be asked about all again.
-        columns = slice(None) if self.policy.looks_back else slice(index, index + 1)
-        readiness = self.policy.readiness(so_far.scores(self.layers, columns), self.gates[columns])
-        ready = readiness[:, index if self.policy.looks_back else 0]
-        return told.logits, ready > self.thresholds[index]
+    def leaving(self, told: Sequence[Told]) -> NDArray[np.bool_]:
+        """Decide who of B images leaves at an exit (B,), by what it tells, and what those before it told of them."""
+        index = len(told) - 1
+        if self.policy.looks_back:
+            # Readiness at an exit does not depend on later ones: the last stands in for them.
+            columns, seen = slice(None), [*told, *[told[-1]] * (len(self.layers) - len(told))]
+        else:
+            columns, seen = slice(index, index + 1), [told[-1]]
+        readiness = self.policy.readiness(_scores(self.layers[columns], seen), self.gates[columns])
+        ready: NDArray[np.bool_] = readiness[:, index if self.policy.looks_back else 0] > self.thresholds[index]
+        return ready
 
 
-class SoFar:
-    """What the exits met so far tell of `images` images: columns of later exits are still zero."""
-
-    def __init__(self, images: int, exits: int) -> None:
-        self._prediction = np.zeros((images, exits), dtype=np.int32)
-        self._signals = {name: np.zeros((images, exits), dtype=np.float32) for name in SIGNALS}
-
-    def put(self, index: int, told: Told) -> None:
-        """Fill the column of an exit."""
-        self._prediction[:, index] = told.prediction
-        for name, signal in self._signals.items():
-            signal[:, index] = told.signals[name]
-
-    def keep(self, stay: NDArray[np.bool_]) -> None:
-        """Go on with those that stay."""
-        self._prediction = self._prediction[stay]
-        self._signals = {name: signal[stay] for name, signal in self._signals.items()}
-
-    def scores(self, layers: tuple[int, ...], columns: slice) -> ExitScores:
-        """As a policy reads them, of some exits; labels and answers at full depth are not known and -1."""
-        unknown = np.full(len(self._prediction), -1, dtype=np.int32)
-        return ExitScores(
-            layers=layers[columns], samples=np.arange(len(unknown)), labels=unknown,
-            prediction=self._prediction[:, columns], final_prediction=unknown,
-            **{name: signal[:, columns] for name, signal in self._signals.items()},
-        )  # fmt: skip
+def _scores(layers: tuple[int, ...], told: Sequence[Told]) -> ExitScores:
+    """As a policy reads them; labels and answers at full depth are not known and -1."""
+    prediction = np.array([one.prediction for one in told], dtype=np.int32).T
+    unknown = np.full(len(prediction), -1, dtype=np.int32)
+    return ExitScores(
+        layers=layers, samples=np.arange(len(unknown)), labels=unknown, prediction=prediction, final_prediction=unknown,
+        **{name: np.array([one.signals[name] for one in told]).T for name in SIGNALS},
+    )  # fmt: skip

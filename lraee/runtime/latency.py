@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,58 +13,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from lraee.evaluation.timings import EXITS, FULL_DEPTH, NOBODY_LEAVES
 from lraee.metrics.compute import ExitCosts
 from lraee.models.tower import ClassEmbeddings, Tower
 from lraee.runtime.classifier import EarlyExitCLIP
-from lraee.runtime.engines import ENGINES, installed
-from lraee.runtime.folder import read_export
+from lraee.runtime.engines import installed
 from lraee.runtime.network import describe, rebuild
 from lraee.runtime.peers import PEERS, available
 
 
 @dataclass(frozen=True)
 class Run:
-    """One batch: its classes (B,), where it took how many seconds, and the compute it took as a share of full depth's.
-
-    `tower` and `exits` are seconds in blocks, and in heads and gates; `macs` counts everything, `tower_macs` stem and
-    blocks. All are NaN where there are no exits.
-    """
+    """One batch: its classes (B,), and the MACs they took as a share of full depth's without exits."""
 
     answers: NDArray[np.int64]
-    tower: float = np.nan
-    exits: float = np.nan
-    macs: float = np.nan
-    tower_macs: float = np.nan
+    macs: float = 1.0
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """Something that classifies pixels (B, 3, H, W); `engine` is empty for peers."""
+    """Something that classifies pixels (B, 3, H, W) in one of MODES; `engine` is empty for peers."""
 
     label: str
     engine: str
-    exits: bool
+    mode: str
     int8: bool
     run: Callable[[Tensor], Run]
-
-
-class Timed:
-    """An object of which one method's seconds are counted; everything else is its own."""
-
-    def __init__(self, inner: Any, method: str) -> None:
-        self._inner, self._method = inner, getattr(inner, method)
-        self.seconds = 0.0
-        setattr(self, method, self._call)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def _call(self, *arguments: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return self._method(*arguments)
-        finally:
-            self.seconds += time.perf_counter() - start
 
 
 def peers(tower: Tower, classes: ClassEmbeddings, calibration: Tensor) -> list[Contestant]:
@@ -74,23 +47,23 @@ def peers(tower: Tower, classes: ClassEmbeddings, calibration: Tensor) -> list[C
     for name in available():
         peer = PEERS[name]()
         run = _answering(peer.prepare(plain, calibration), classes)
-        found.append(Contestant(peer.label, "", exits=False, int8=peer.int8, run=run))
+        found.append(Contestant(peer.label, "", FULL_DEPTH, peer.int8, run))
     return found
 
 
 def ours(folder: Path, costs: ExitCosts) -> list[Contestant]:
-    """Load an exported folder into every engine that is installed: at full depth in one piece, and with exits."""
-    export, found = read_export(folder), []
-    tower = rebuild(export.manifest.network, export.part("network"))
+    """Load an exported folder into every engine that is installed, and run it in each of MODES."""
+    found = []
     for name in installed():
         model = EarlyExitCLIP.load(folder, name)
-        engine = ENGINES[name](tower, (), export.manifest.preprocessing.size)
-        whole = _answering(partial(engine.run, 0), model.classes)
-        label, covered = f"ours, {name}", bool(export.manifest.network.activation_bits)
-        found += [
-            Contestant(f"{label}, full depth", name, exits=False, int8=covered, run=whole),
-            Contestant(f"{label}, exits", name, exits=True, int8=covered, run=_stopping(model, costs)),
-        ]
+        staying = replace(model.exits, thresholds=[np.inf] * len(model.exits.layers))
+        runs = {
+            FULL_DEPTH: _answering(model.engine.encode, model.classes),
+            NOBODY_LEAVES: _stopping(replace(model, exits=staying), costs),
+            EXITS: _stopping(model, costs),
+        }
+        covered = bool(model.manifest.network.activation_bits)
+        found += [Contestant(f"ours, {name}, {mode}", name, mode, covered, run) for mode, run in runs.items()]
     return found
 
 
@@ -100,14 +73,8 @@ def _answering(embed: Callable[[Tensor], Tensor], classes: ClassEmbeddings) -> C
 
 def _stopping(model: EarlyExitCLIP, costs: ExitCosts) -> Callable[[Tensor], Run]:
     def run(pixels: Tensor) -> Run:
-        engine: Any = Timed(model.engine, "run")
-        exits: Any = Timed(model.exits, "visit")
-        routed = replace(model, engine=engine, exits=exits).route(pixels)
-        return Run(
-            routed.answer, engine.seconds, exits.seconds,
-            macs=float(costs.leaving[routed.place].mean() / costs.full),
-            tower_macs=1.0 - float((costs.full_blocks - costs.blocks[routed.place]).mean() / costs.full),
-        )  # fmt: skip
+        routed = model.route(pixels)
+        return Run(routed.answer, float(costs.leaving[routed.place].mean() / costs.full))
 
     return run
 
@@ -124,7 +91,7 @@ def race(contestants: Sequence[Contestant], pixels: Tensor, batches: Sequence[in
     for batch in batches:
         parts = pixels.split(batch)
         for contestant in contestants:
-            for part in parts if contestant.exits else parts[:2]:
+            for part in parts if contestant.mode == EXITS else parts[:2]:
                 contestant.run(part)
         for turn in tqdm(range(rounds * len(parts)), desc=f"batches of {batch}", unit="batch"):
             part, first = parts[turn % len(parts)], turn % len(contestants)
@@ -142,7 +109,6 @@ def _timed(contestant: Contestant, pixels: Tensor) -> dict[str, Any]:
     run = contestant.run(pixels)
     seconds = time.perf_counter() - start
     return {
-        "contestant": contestant.label, "engine": contestant.engine, "exits": contestant.exits,
-        "int8": contestant.int8, "seconds": seconds, "tower_seconds": run.tower, "exit_seconds": run.exits,
-        "macs": run.macs, "tower_macs": run.tower_macs, "answers": run.answers,
+        "contestant": contestant.label, "engine": contestant.engine, "mode": contestant.mode, "int8": contestant.int8,
+        "seconds": seconds, "macs": run.macs, "answers": run.answers,
     }  # fmt: skip

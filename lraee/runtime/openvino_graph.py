@@ -38,21 +38,42 @@ def compiled(model: openvino.Model, threads: int) -> openvino.CompiledModel:
     return openvino.Core().compile_model(model, "CPU", settings)
 
 
-def runner(model: openvino.Model, threads: int) -> Callable[[Tensor], tuple[NDArray[Any], ...]]:
-    """Compile a graph of one input; what is returned runs it, and takes all results at once.
+class Graph:
+    """A graph of one input, batches first. Single images have one of their own, whose sizes are known when compiling.
 
-    Looking results up one by one takes as long as a small graph.
+    A small graph takes half the time so. Each of the two is built and compiled when first needed.
     """
-    request = compiled(model, threads).create_infer_request()
-    return lambda x: request.infer([x.contiguous().numpy()], share_inputs=True).to_tuple()
+
+    def __init__(self, build: Callable[[], openvino.Model], threads: int) -> None:
+        self._build, self._threads = build, threads
+        self._requests: dict[bool, openvino.InferRequest] = {}
+
+    def __call__(self, x: Tensor) -> tuple[NDArray[Any], ...]:
+        """Run it, and take all results at once."""
+        single = len(x) == 1
+        if single not in self._requests:
+            self._requests[single] = self._request(single)
+        request = self._requests[single]
+        # Inputs that are given to `infer`, and results looked up one by one, each take as long as a small graph.
+        request.set_input_tensor(openvino.Tensor(x.contiguous().numpy(), shared_memory=True))
+        results: tuple[NDArray[Any], ...] = request.infer().to_tuple()
+        return results
+
+    def _request(self, single: bool) -> openvino.InferRequest:
+        model = self._build()
+        if single:
+            model.reshape([1, *list(model.input().partial_shape)[1:]])
+        return compiled(model, self._threads).create_infer_request()
 
 
-def segment(tower: Tower, first: int, last: int, size: tuple[int, int]) -> openvino.Model:
-    """Blocks first + 1 .. last of a tower that `rebuild` made, for batches of any size.
+def segment(tower: Tower, span: tuple[int, int], size: tuple[int, int], head: ExitHead | None = None) -> openvino.Model:
+    """Blocks first + 1 .. last of a tower that `rebuild` made, for batches of any size; `span` is (first, last).
 
-    With the stem before block 1, pixels (B, 3, H, W) of `size` in, and the head behind the last block, embeddings
-    (B, e) out; states (B, 1 + N, d) elsewhere.
+    With the stem before block 1, pixels (B, 3, H, W) of `size` in; states (B, 1 + N, d) elsewhere. Out comes the state,
+    or behind the last block embeddings (B, e); then with an exit's `head` its logits (B, K), class (B,), and every one
+    of SIGNALS (B,), in order.
     """
+    first, last = span
     if first == 0:
         given = ops.parameter([-1, 3, *size], np.float32)
         z = _stem(given, tower.stem)  # type: ignore[arg-type]
@@ -60,12 +81,12 @@ def segment(tower: Tower, first: int, last: int, size: tuple[int, int]) -> openv
         z = given = ops.parameter([-1, tower.shape.tokens, tower.shape.width], np.float32)
     for block in tower.blocks[first:last]:
         z = _block(z, block)  # type: ignore[arg-type]
-    return openvino.Model([_head(z, tower.head) if last == tower.shape.depth else z], [given])  # type: ignore[arg-type]
+    if last == tower.shape.depth:
+        z = _head(z, tower.head)  # type: ignore[arg-type]
+    return openvino.Model([z, *(_exit(z, head, tower.shape) if head else [])], [given])
 
 
-def exit_graph(head: ExitHead, shape: TowerShape) -> openvino.Model:
-    """An exit's answer to states (B, 1 + N, d): logits (B, K), class (B,), and every one of SIGNALS (B,), in order."""
-    z = ops.parameter([-1, shape.tokens, shape.width], np.float32)
+def _exit(z: Node, head: ExitHead, shape: TowerShape) -> list[Node]:
     ends = [_constant([start]) for start in (0, 1, shape.tokens)]
     step, patch_axis, last = _constant([1]), _constant([1]), _constant([1])
     patches = ops.slice(z, ends[1], ends[2], step, patch_axis)
@@ -81,7 +102,7 @@ def exit_graph(head: ExitHead, shape: TowerShape) -> openvino.Model:
     certainty = ops.squeeze(ops.matmul(x, _constant(head.probe.weights.mT), False, False), last)
     certainty = ops.add(certainty, _constant(head.probe.bias[0]))
     energy = ops.reduce_sum(ops.multiply(mean, mean), last)
-    return openvino.Model([logits, *_summary(logits, len(head.classes.rows)), certainty, sav, energy], [z])
+    return [logits, *_summary(logits, len(head.classes.rows)), certainty, sav, energy]
 
 
 def _in_half(x: Node) -> Node:

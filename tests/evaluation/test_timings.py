@@ -6,26 +6,29 @@ import pytest
 
 from lraee.evaluation.timings import (
     CONVERSION_COLUMNS,
+    EXITS,
+    FULL_DEPTH,
     LATENCY_COLUMNS,
+    MODES,
+    NOBODY_LEAVES,
     REFERENCE,
     TIMING_COLUMNS,
     conversion,
     latency,
 )
 
-FULL, EXITS = "ours, torch, full depth", "ours, torch, exits"
+FULL, STAYING, LEAVING = (f"ours, torch, {mode}" for mode in MODES)
 
 
 def _timings(seconds: dict[str, list[float]], macs: list[float], images: int = 4) -> pd.DataFrame:
+    """`macs` are those with exits; asking all costs a tenth of full depth's."""
+    modes = {STAYING: NOBODY_LEAVES, LEAVING: EXITS}
     rows = [
         {
             "quantizer": "w8a8", "threads": 1, "batch": images, "contestant": name, "int8": name != REFERENCE,
-            "engine": "" if name == REFERENCE else "torch", "exits": name == EXITS, "turn": turn, "images": images,
-            "seconds": own[turn], "tower_seconds": 0.8 * own[turn] if name == EXITS else np.nan,
-            "exit_seconds": 0.1 * own[turn] if name == EXITS else np.nan,
-            "macs": macs[turn] if name == EXITS else np.nan,
-            "tower_macs": 0.9 * macs[turn] if name == EXITS else np.nan,
-            "same": images - (name != REFERENCE),
+            "engine": "" if name == REFERENCE else "torch", "mode": modes.get(name, FULL_DEPTH), "turn": turn,
+            "images": images, "seconds": own[turn],
+            "macs": {STAYING: 1.1, LEAVING: macs[turn]}.get(name, 1.0), "same": images - (name != REFERENCE),
         }
         for name, own in seconds.items() for turn in range(len(own))
     ]  # fmt: skip
@@ -35,7 +38,9 @@ def _timings(seconds: dict[str, list[float]], macs: list[float], images: int = 4
 @pytest.fixture
 def timings() -> pd.DataFrame:
     return _timings(
-        {REFERENCE: [0.4, 0.8, 0.4], FULL: [0.2, 0.2, 0.1], EXITS: [0.1, 0.2, 0.1]}, macs=[0.5, 1.0, 0.75]
+        {
+            REFERENCE: [0.4, 0.8, 0.4], FULL: [0.2, 0.2, 0.1], STAYING: [0.3, 0.2, 0.15], LEAVING: [0.1, 0.2, 0.1],
+        }, macs=[0.5, 1.0, 0.75]
     )  # fmt: skip
 
 
@@ -44,6 +49,7 @@ def test_times_are_milliseconds_an_image_with_quartiles(timings: pd.DataFrame) -
     assert list(table.reset_index().columns.sort_values()) == sorted(LATENCY_COLUMNS)
     assert table.loc[REFERENCE, ["ms_low", "ms", "ms_high"]].tolist() == pytest.approx([100, 100, 150])
     assert table.loc[FULL, ["ms_low", "ms", "ms_high"]].tolist() == pytest.approx([37.5, 50, 50])
+    assert set(table.index) == {REFERENCE, FULL, LEAVING}
     assert table.loc[FULL, ["batches", "n", "same"]].tolist() == [3, 12, 0.75]
 
 
@@ -60,20 +66,19 @@ def test_saved_compute_is_turned_into_time(timings: pd.DataFrame) -> None:
     assert row["time_saved"] == pytest.approx(1 - 0.4 / 0.5)
     assert row["turned"] == pytest.approx(0.2 / 0.25)
     assert row[["ms_full", "ms_exits"]].tolist() == pytest.approx([500 / 12, 400 / 12])
-    assert row[["blocks", "heads_and_gates", "rest"]].tolist() == pytest.approx([0.64, 0.08, 0.08])
-    assert row["blocks_macs"] == pytest.approx(0.675)
-    assert row[["time_saved", "blocks", "heads_and_gates", "rest"]].sum() == pytest.approx(1)
+    assert row[["visits_macs", "visits_time"]].tolist() == pytest.approx([0.1, 0.15 / 0.5])
+    assert row[["leaving_macs", "leaving_time"]].tolist() == pytest.approx([0.35, 0.25 / 0.5])
     assert row["time_saved_low"] < row["time_saved"] < row["time_saved_high"]
 
 
 def test_larger_batches_count_for_more() -> None:
-    timings = _timings({FULL: [1.0, 1.0], EXITS: [0.5, 1.0]}, macs=[0.5, 1.0])
+    timings = _timings({FULL: [1.0, 1.0], STAYING: [1.0, 1.0], LEAVING: [0.5, 1.0]}, macs=[0.5, 1.0])
     timings.loc[timings["turn"] == 1, "images"] = 12
     assert conversion(timings, seed=0)["macs_saved"].tolist() == pytest.approx([0.125])
 
 
 def test_no_saved_compute_is_turned_into_nothing() -> None:
-    timings = _timings({FULL: [1.0, 1.0], EXITS: [1.1, 1.1]}, macs=[1.0, 1.0])
+    timings = _timings({FULL: [1.0, 1.0], STAYING: [1.2, 1.2], LEAVING: [1.1, 1.1]}, macs=[1.0, 1.0])
     row = conversion(timings, seed=0).iloc[0]
     assert np.isnan(row["turned"])
     assert row["time_saved"] == pytest.approx(-0.1)

@@ -55,8 +55,9 @@ def test_other_quantizers_are_the_same_to_the_bit(make_exported: Any, scheme: di
 
 def test_only_those_that_stay_are_computed(exported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = EarlyExitCLIP.load(exported.folder, "torch"), []
-    run = model.engine.run
-    monkeypatch.setattr(model.engine, "run", lambda segment, x: (seen.append(len(x)), run(segment, x))[1])
+    visit, finish = model.engine.visit, model.engine.finish
+    monkeypatch.setattr(model.engine, "visit", lambda index, x: (seen.append(len(x)), visit(index, x))[1])
+    monkeypatch.setattr(model.engine, "finish", lambda z: (seen.append(len(z)), finish(z))[1])
     place = model.route(exported.pixels).place
     assert seen == [int((place >= segment).sum()) for segment in range(4)]
 

@@ -10,10 +10,8 @@ from lraee.models.timm_tower import tower_of
 from lraee.models.tower import Tower
 from lraee.quantize.activation_grids import StaticGrid
 from lraee.quantize.layers import QuantizedLinear
-from lraee.quantize.schemes import SCHEMES
-from lraee.registry import parse
 from lraee.runtime import EarlyExitCLIP, engines
-from lraee.runtime.engines import ENGINES, choose, installed
+from lraee.runtime.engines import ENGINES, Engine, choose, installed
 from lraee.runtime.network import describe, rebuild
 from tests.runtime.conftest import UNIFORM
 
@@ -21,17 +19,24 @@ DYNAMIC = UNIFORM | {"activations": {"bits": 8, "range": "dynamic"}}
 FOUR_BITS = {"scheme": "uniform", "weights": {"bits": 4, "granularity": "tensor"}, "activations": {"bits": 4}}
 
 
-def _run(engine: str, tower: Tower, pixels: torch.Tensor, stops: tuple[int, ...]) -> list[torch.Tensor]:
-    made, x, found = ENGINES[engine](tower, stops, tuple(pixels.shape[2:])), pixels, []
-    for segment in range(len(stops) + 1):
-        x = made.run(segment, x)
+def _engine(name: str, exported: Any, tower: Tower | None = None) -> Engine:
+    """The engine as `load` makes it, or one that runs another tower with the same exits."""
+    model = EarlyExitCLIP.load(exported.folder, name)
+    return model.engine if tower is None else ENGINES[name](tower, (32, 32), model.heads)
+
+
+def _states(engine: Engine, pixels: torch.Tensor) -> list[torch.Tensor]:
+    """Every state from exit to exit, and the embeddings."""
+    x, found = pixels, []
+    for index in range(3):
+        x, _ = engine.visit(index, x)
         found.append(x)
-    return found
+    return [*found, engine.finish(x)]
 
 
-def _quantized(tower: Tower, pixels: torch.Tensor, scheme: dict[str, Any]) -> Tower:
-    own = parse(SCHEMES, "scheme", scheme)
-    return rebuild(*describe(own.apply(tower, own.calibrate(tower, lambda: pixels.split(20)))))
+def _encoded(engine: str, tower: Tower, pixels: torch.Tensor) -> torch.Tensor:
+    height, width = pixels.shape[2:]
+    return ENGINES[engine](tower, (height, width)).encode(pixels)
 
 
 @pytest.fixture
@@ -48,33 +53,56 @@ def classifier() -> Tower:
     return tower_of(model)
 
 
-@pytest.mark.parametrize("stops", [(1, 2, 3), ()])
-def test_an_unquantized_tower_is_the_same(tower: Tower, stops: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("batch", [1, 5])
+def test_an_unquantized_tower_is_the_same(tower: Tower, batch: int) -> None:
     pytest.importorskip("openvino")
-    tower, pixels = rebuild(*describe(tower)), torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    found, expected = (_run(engine, tower, pixels, stops) for engine in ("openvino", "torch"))
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    tower, pixels = rebuild(*describe(tower)), torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found, expected = (_encoded(engine, tower, pixels) for engine in ("openvino", "torch"))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_classifier_is_the_same(classifier: Tower) -> None:
     pytest.importorskip("openvino")
     tower, pixels = rebuild(*describe(classifier)), torch.randn(5, 3, 32, 32)
-    found, expected = (_run(engine, tower, pixels, (2,))[-1] for engine in ("openvino", "torch"))
+    found, expected = (_encoded(engine, tower, pixels) for engine in ("openvino", "torch"))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("scheme", [UNIFORM, DYNAMIC, FOUR_BITS], ids=["static", "dynamic", "four bits"])
-def test_a_quantized_block_is_the_same_but_for_turned_roundings(tower: Tower, scheme: dict[str, Any]) -> None:
+def test_a_quantized_block_is_the_same_but_for_turned_roundings(
+    make_exported: Any, tower: Tower, scheme: dict[str, Any]
+) -> None:
     """A block is little enough that hardly a rounding turns: almost all values agree to float32."""
     pytest.importorskip("openvino")
-    pixels = torch.randn(60, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    quantized = _quantized(tower, pixels, scheme)
-    found, expected = (_run(engine, quantized, pixels, (1, 2, 3))[0] for engine in ("openvino", "torch"))
-    float_ = _run("torch", rebuild(*describe(tower)), pixels, (1, 2, 3))[0]
+    exported = make_exported(scheme)
+    found, expected = (_engine(name, exported).visit(0, exported.pixels)[0] for name in ("openvino", "torch"))
+    float_, _ = _engine("torch", exported, rebuild(*describe(tower))).visit(0, exported.pixels)
     assert torch.isclose(found, expected, rtol=1e-4, atol=1e-4).float().mean() > 0.99
     # Rounding itself is no small thing: without it the block would be another.
     assert torch.isclose(float_, expected, rtol=1e-4, atol=1e-4).float().mean() < 0.5
+
+
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_exit_by_exit_is_as_far_as_at_once(make_exported: Any, engine: str) -> None:
+    if engine not in installed():
+        pytest.skip(f"{engine} is not installed")
+    exported = make_exported(FOUR_BITS)
+    own = _engine(engine, exported)
+    *states, finished = _states(own, exported.pixels)
+    assert [tuple(state.shape) for state in states] == [(60, 17, 32)] * 3
+    # Where sums are in another order, some roundings turn.
+    assert torch.nn.functional.cosine_similarity(finished, own.encode(exported.pixels)).min() > 0.99
+    assert not torch.allclose(states[1], states[2], atol=0.1)
+
+
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_single_images_are_as_those_of_a_batch(exported: Any, tower: Tower, engine: str) -> None:
+    if engine not in installed():
+        pytest.skip(f"{engine} is not installed")
+    own = _engine(engine, exported, rebuild(*describe(tower)))
+    _, together = own.visit(0, exported.pixels)
+    alone = torch.cat([own.visit(0, pixels)[1].logits for pixels in exported.pixels.split(1)])
+    torch.testing.assert_close(alone, together.logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -127,12 +155,12 @@ def test_the_fastest_installed_engine_is_taken(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("aggregation", ["ssa", "cls"])
-def test_an_exit_tells_the_same(make_exported: Any, aggregation: str) -> None:
+def test_an_exit_tells_the_same(make_exported: Any, tower: Tower, aggregation: str) -> None:
     pytest.importorskip("openvino")
-    exported = make_exported(aggregation=aggregation)
-    plain, fast = (EarlyExitCLIP.load(exported.folder, engine) for engine in ("torch", "openvino"))
-    z = plain.engine.run(0, exported.pixels)
-    one, other = plain.exits.ask[0](z), fast.exits.ask[0](z)
+    exported, float_ = make_exported(aggregation=aggregation), rebuild(*describe(tower))
+    plain, fast = (_engine(name, exported, float_) for name in ("torch", "openvino"))
+    z, _ = plain.visit(0, exported.pixels)
+    (_, one), (_, other) = plain.visit(1, z), fast.visit(1, z)
     torch.testing.assert_close(other.logits, one.logits, rtol=1e-4, atol=1e-4)
     assert np.array_equal(other.prediction, one.prediction)
     assert list(other.signals) == list(one.signals)
@@ -142,10 +170,15 @@ def test_an_exit_tells_the_same(make_exported: Any, aggregation: str) -> None:
 
 def test_an_exit_reads_features_in_half_precision(exported: Any) -> None:
     """As heads were fitted; a thousandth more, which float16 does not see, changes nothing."""
-    pytest.importorskip("openvino")
-    ask = EarlyExitCLIP.load(exported.folder, "openvino").exits.ask[0]
-    z = torch.full((1, 17, 32), 4.0)
-    assert torch.equal(ask(z).logits, ask(z + 1e-3).logits)
-    assert not torch.equal(
-        ask(z).logits, ask(z + 0.1 * torch.randn(32, generator=torch.Generator().manual_seed(0))).logits
-    )
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset15 as ops
+
+    from lraee.runtime.openvino_graph import Graph, _exit
+
+    head, given = EarlyExitCLIP.load(exported.folder, "torch").heads[0], ops.parameter([-1, 17, 32], np.float32)
+    model = openvino.Model(_exit(given, head, exported.tower.shape), [given])
+    ask, z = Graph(model.clone, 1), torch.full((1, 17, 32), 4.0)
+    noise = 0.1 * torch.randn(32, generator=torch.Generator().manual_seed(0))
+    same, moved, expected = ask(z + 1e-3)[0], ask(z + noise)[0], ask(z)[0]
+    assert np.array_equal(same, expected)
+    assert not np.array_equal(moved, expected)

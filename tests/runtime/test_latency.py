@@ -1,6 +1,5 @@
 """Who takes part in the latency benchmark, that they take turns, and that each computes what it says."""
 
-import time
 from typing import Any
 
 import numpy as np
@@ -8,11 +7,11 @@ import pytest
 import torch
 
 from lraee.evaluation.fit import costs_of
-from lraee.evaluation.timings import REFERENCE, TIMING_COLUMNS
+from lraee.evaluation.timings import FULL_DEPTH, MODES, REFERENCE, TIMING_COLUMNS
 from lraee.runtime import EarlyExitCLIP
 from lraee.runtime import peers as peer_registry
 from lraee.runtime.engines import installed
-from lraee.runtime.latency import Contestant, Run, Timed, ours, peers, race
+from lraee.runtime.latency import Contestant, Run, ours, peers, race
 from lraee.runtime.network import describe, rebuild
 from lraee.runtime.peers import PEERS, available
 
@@ -38,31 +37,21 @@ def test_the_reference_comes_first(tower: Any, exported: Any, monkeypatch: pytes
     assert [contestant.label for contestant in found] == [REFERENCE, "torch, dynamic INT8"]
 
 
-def test_ours_are_every_engine_at_full_depth_and_with_exits(exported: Any) -> None:
+def test_ours_are_every_engine_in_every_mode(exported: Any) -> None:
     costs = costs_of(exported.source.headline.configuration, exported.tower.shape, 5)
-    found = {(c.engine, c.exits): c for c in ours(exported.folder, costs)}
-    assert set(found) == {(engine, exits) for engine in installed() for exits in (True, False)}
+    found = {(c.engine, c.mode): c for c in ours(exported.folder, costs)}
+    assert set(found) == {(engine, mode) for engine in installed() for mode in MODES}
     model = EarlyExitCLIP.load(exported.folder, "torch")
     with torch.inference_mode():
-        routed, run = model.route(exported.pixels), found["torch", True].run(exported.pixels)
-        full = found["torch", False].run(exported.pixels)
+        routed = model.route(exported.pixels)
+        full, staying, leaving = (found["torch", mode].run(exported.pixels) for mode in MODES)
         expected = model.classes.logits(exported.tower(exported.pixels)).argmax(-1)
-    assert np.array_equal(run.answers, routed.answer)
+    assert np.array_equal(leaving.answers, routed.answer)
     assert np.array_equal(full.answers, expected)
-    assert run.macs == pytest.approx(np.mean(costs.leaving[routed.place]) / costs.full)
-    assert run.tower > 0
-    assert run.exits > 0
-    assert np.isnan(full.tower)
-
-
-def test_saved_blocks_are_counted(exported: Any) -> None:
-    """A quarter of the blocks is saved by leaving at layer 3 of 4, whatever the exits cost."""
-    costs = costs_of(exported.source.headline.configuration, exported.tower.shape, 5)
-    run = next(c for c in ours(exported.folder, costs) if c.exits)
-    model = EarlyExitCLIP.load(exported.folder, run.engine)
-    at_three = exported.pixels[np.flatnonzero(model.route(exported.pixels).place == 2)]
-    with torch.inference_mode():
-        assert run.run(at_three).tower_macs == pytest.approx(1 - costs.full_blocks / 4 / costs.full)
+    assert np.array_equal(staying.answers, expected)
+    assert full.macs == 1
+    assert staying.macs == pytest.approx(costs.leaving[-1] / costs.full)
+    assert leaving.macs == pytest.approx(np.mean(costs.leaving[routed.place]) / costs.full)
 
 
 def test_contestants_take_turns() -> None:
@@ -73,7 +62,7 @@ def test_contestants_take_turns() -> None:
             calls.append((name, len(pixels)))
             return Run(np.full(len(pixels), answer))
 
-        return Contestant(name, "", exits=False, int8=False, run=run)
+        return Contestant(name, "", FULL_DEPTH, int8=False, run=run)
 
     table = race([contestant("a", 0), contestant("b", 0), contestant("c", 1)], torch.zeros(5, 3, 2, 2), (1, 4), 2)
     assert set(table.columns) == {*TIMING_COLUMNS} - {"quantizer", "threads"}
@@ -82,21 +71,3 @@ def test_contestants_take_turns() -> None:
     # Of batches of four, two are warmed up and two timed twice; each time another contestant is the first.
     timed = [name for name, _ in calls[-12:]]
     assert ["".join(timed[i : i + 3]) for i in range(0, 12, 3)] == ["abc", "bca", "cab", "abc"]
-
-
-def test_seconds_are_counted_even_of_what_fails() -> None:
-    class Slow:
-        layers = (1, 2)
-
-        def run(self, seconds: float) -> float:
-            time.sleep(seconds)
-            if seconds > 0.01:
-                raise ValueError("too slow")
-            return seconds
-
-    timed = Timed(Slow(), "run")
-    assert timed.run(0.01) == 0.01
-    with pytest.raises(ValueError, match="too slow"):
-        timed.run(0.02)
-    assert timed.seconds >= 0.03
-    assert timed.layers == (1, 2)

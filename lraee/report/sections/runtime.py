@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lraee.evaluation.timings import RUN
+from lraee.evaluation.timings import FULL_DEPTH, RUN
 from lraee.report import timings
 from lraee.report.content import Block, Panel
 from lraee.report.datatables import Column, DataTable, build
@@ -83,16 +83,17 @@ def conversion(tables: ReportTables) -> Block:
         Column("macs_saved", "MACs saved", "percent1"),
         Column("time_saved", "Time saved", "percent1", interval=True),
         Column("turned", "Share turned into time", "percent1", interval=True),
-        Column("blocks", "Stem and blocks, time", "percent1"),
-        Column("blocks_macs", "Stem and blocks, MACs", "percent1"),
-        Column("heads_and_gates", "Heads and gates, time", "percent1"), Column("rest", "Rest, time", "percent1"),
+        Column("leaving_macs", "Leaving saves, MACs", "percent1"),
+        Column("leaving_time", "Leaving saves, time", "percent1"),
+        Column("visits_macs", "Visits cost, MACs", "percent1"), Column("visits_time", "Visits cost, time", "percent1"),
     ]  # fmt: skip
     return Block(
         "fig-conversion",
-        "Mean time of an image with exits, as a share of full depth's in the same engine, by where it went. The bar "
-        "ends with the 95 % interval from resampling batches; the diamond is where it would end if every saved MAC "
-        "saved its share of time. Blocks that take longer than their MACs say run on batches that have become small, "
-        "and in segments. The rest is mostly taking out of the batch who leaves.",
+        "Mean time of an image with exits, as a share of full depth's in the same engine. The bar ends with the 95 % "
+        "interval from resampling batches; the diamond is where it would end if every saved MAC saved its share of "
+        "time. Visits are what all exits cost if nobody leaves: the network is cut there, and heads and gates are "
+        "asked. Leaving saves less time than MACs where it leaves small batches behind, and because those that leave "
+        "have to be taken out.",
         _panels(tables.conversion, "conversion", "Time with exits as a share of full depth's", timings.conversion),
         build("data-conversion", "From saved compute to saved time", tables.conversion, columns),
     )
@@ -102,7 +103,7 @@ def time_sentence(tables: ReportTables) -> str:
     """Full depth against the fastest INT8 peer, and what exits add, on the fewest threads for the extreme batches."""
     shown = tables.latency[tables.latency["threads"] == tables.latency["threads"].min()]
     shown = shown[shown["batch"].isin([shown["batch"].min(), shown["batch"].max()])]
-    full_depth = shown[~shown["exits"].astype(bool)]
+    full_depth = shown[shown["mode"] == FULL_DEPTH]
     timed = full_depth.merge(tables.conversion, on=[*RUN, "engine"], how="left")
     return " ".join(_told(rows) for _, rows in timed.groupby(RUN, sort=False))
 

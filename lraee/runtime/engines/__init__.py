@@ -1,9 +1,9 @@
 """Engines by name, which run the quantized network; one file each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from torch import Tensor
 
@@ -15,27 +15,36 @@ if TYPE_CHECKING:
 
 
 class Engine(ABC):
-    """The network cut into segments behind the blocks `stops` (1..depth, ascending); the last ends in the embedding.
+    """A quantized network on the CPU, in float32: whole, and cut behind its exits 0..E-1, where it asks `heads`.
 
-    `package` is what has to be installed for it. Engines have as many threads as torch has when they are made.
+    `size` (H, W) is that of its pixels, `package` what has to be installed for it. Engines have as many threads as
+    torch has when they are made.
     """
 
     package: str
 
-    @abstractmethod
-    def __init__(self, tower: Tower, stops: Sequence[int], size: tuple[int, int]) -> None: ...
+    def __init__(self, tower: Tower, size: tuple[int, int], heads: "Sequence[ExitHead]" = ()) -> None:
+        self._tower, self._size, self._heads = tower, size, heads
+        self._ends = [*(head.layer for head in heads), tower.shape.depth]
+
+    def with_heads(self, heads: "Sequence[ExitHead]") -> Self:
+        """Return the same network that asks other heads."""
+        return type(self)(self._tower, self._size, heads)
 
     @abstractmethod
-    def run(self, segment: int, x: Tensor) -> Tensor:
-        """Run segment 0..len(stops), in float32 on the CPU.
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Embed pixels (B, 3, H, W) at full depth, past all exits: (B, e)."""
 
-        The first takes pixels (B, 3, H, W) of the `size` (H, W), the others the state (B, 1 + N, d) that the one before
-        yields; the last yields embeddings (B, e).
+    @abstractmethod
+    def visit(self, index: int, x: Tensor) -> "tuple[Tensor, Told]":
+        """Go on to an exit: the state (B, 1 + N, d) there, and what the exit tells of it.
+
+        `x` is what the exit before it yielded; pixels for the first.
         """
 
-    def exit(self, head: "ExitHead") -> "Callable[[Tensor], Told]":
-        """Return what asks an exit about states (B, 1 + N, d). Default: the head itself, in torch."""
-        return head
+    @abstractmethod
+    def finish(self, z: Tensor) -> Tensor:
+        """Go on from the state at the last exit to embeddings (B, e)."""
 
 
 ENGINES: Registry[type[Engine]] = Registry("engine", __name__)

@@ -3,7 +3,8 @@
 Sums in another order differ in their last bits, which now and then turns the rounding of an activation to a code.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -17,28 +18,27 @@ from lraee.runtime.exits import ExitHead, Told
 
 @ENGINES.register("openvino")
 class OpenVinoEngine(Engine):
-    """Compiles each segment for batches of any size and as many threads as torch has."""
+    """One graph for the whole network, and one for each segment with the exit behind it, compiled when first needed."""
 
     package = "openvino"
 
-    def __init__(self, tower: Tower, stops: Sequence[int], size: tuple[int, int]) -> None:
-        from lraee.runtime.openvino_graph import runner, segment
+    def __init__(self, tower: Tower, size: tuple[int, int], heads: Sequence[ExitHead] = ()) -> None:
+        from lraee.runtime.openvino_graph import Graph, segment
 
-        ends = [0, *stops, tower.shape.depth]
-        self._threads, self._shape = torch.get_num_threads(), tower.shape
-        self._segments = [runner(segment(tower, *pair, size), self._threads) for pair in pairwise(ends)]
+        super().__init__(tower, size, heads)
+        threads, ends = torch.get_num_threads(), [0, *self._ends]
+        self._whole = Graph(partial(segment, tower, (0, tower.shape.depth), size), threads)
+        self._segments = [
+            Graph(partial(segment, tower, span, size, head), threads)
+            for span, head in zip(pairwise(ends), [*heads, None], strict=True)
+        ]
 
-    def run(self, segment: int, x: Tensor) -> Tensor:
-        return torch.from_numpy(self._segments[segment](x)[0])
+    def encode(self, pixels: Tensor) -> Tensor:
+        return torch.from_numpy(self._whole(pixels)[0])
 
-    def exit(self, head: ExitHead) -> Callable[[Tensor], Told]:
-        """One call instead of some fifty of torch's, each of which takes microseconds."""
-        from lraee.runtime.openvino_graph import exit_graph, runner
+    def visit(self, index: int, x: Tensor) -> tuple[Tensor, Told]:
+        z, logits, prediction, *signals = self._segments[index](x)
+        return torch.from_numpy(z), Told(torch.from_numpy(logits), prediction, dict(zip(SIGNALS, signals, strict=True)))
 
-        run = runner(exit_graph(head, self._shape), self._threads)
-
-        def ask(z: Tensor) -> Told:
-            logits, prediction, *signals = run(z)
-            return Told(torch.from_numpy(logits), prediction, dict(zip(SIGNALS, signals, strict=True)))
-
-        return ask
+    def finish(self, z: Tensor) -> Tensor:
+        return torch.from_numpy(self._segments[-1](z)[0])

@@ -10,6 +10,7 @@ from torch import Tensor
 from lraee.models.packed import packed
 from lraee.models.tower import Tower
 from lraee.runtime.engines import ENGINES, Engine
+from lraee.runtime.exits import ExitHead, Told
 
 
 @ENGINES.register("torch")
@@ -18,13 +19,24 @@ class TorchEngine(Engine):
 
     package = "torch"
 
-    def __init__(self, tower: Tower, stops: Sequence[int], size: tuple[int, int]) -> None:
-        self._tower = packed(tower)
-        self._ends = [*stops, tower.shape.depth]
+    def __init__(self, tower: Tower, size: tuple[int, int], heads: Sequence[ExitHead] = ()) -> None:
+        super().__init__(packed(tower), size, heads)
 
-    def run(self, segment: int, x: Tensor) -> Tensor:
-        first = self._ends[segment - 1] if segment else 0
-        z = x if segment else self._tower.stem(x)
-        for block in self._tower.blocks[first : self._ends[segment]]:
+    def encode(self, pixels: Tensor) -> Tensor:
+        return self._tower(pixels)
+
+    def visit(self, index: int, x: Tensor) -> tuple[Tensor, Told]:
+        z = (
+            self._run(self._ends[index - 1], self._ends[index], x)
+            if index
+            else self._run(0, self._ends[0], self._tower.stem(x))
+        )
+        return z, self._heads[index](z)
+
+    def finish(self, z: Tensor) -> Tensor:
+        return self._tower.head(self._run(self._ends[-2], self._ends[-1], z))
+
+    def _run(self, first: int, last: int, z: Tensor) -> Tensor:
+        for block in self._tower.blocks[first:last]:
             z = block(z)
-        return self._tower.head(z) if segment == len(self._ends) - 1 else z
+        return z

@@ -19,5 +19,4 @@ class OpenVinoFp32(Peer):
 
     def prepare(self, tower: Tower, calibration: Tensor) -> Callable[[Tensor], Tensor]:
         height, width = calibration.shape[2:]
-        engine = ENGINES["openvino"](tower, (), (height, width))
-        return lambda pixels: engine.run(0, pixels)
+        return ENGINES["openvino"](tower, (height, width)).encode

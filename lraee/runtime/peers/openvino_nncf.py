@@ -22,13 +22,13 @@ class OpenVinoNncf(Peer):
         os.environ.setdefault("NNCF_CI", "1")  # a benchmark tells nobody that it runs
         import nncf
 
-        from lraee.runtime.openvino_graph import runner, segment
+        from lraee.runtime.openvino_graph import Graph, segment
 
         height, width = calibration.shape[2:]
         images = nncf.Dataset([image.numpy() for image in calibration.split(1)])
         model = nncf.quantize(
-            segment(tower, 0, tower.shape.depth, (height, width)), images, model_type=nncf.ModelType.TRANSFORMER,
+            segment(tower, (0, tower.shape.depth), (height, width)), images, model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(calibration),
         )  # fmt: skip
-        run = runner(model, torch.get_num_threads())
+        run = Graph(model.clone, torch.get_num_threads())
         return lambda pixels: torch.from_numpy(run(pixels)[0])
