@@ -19,7 +19,7 @@ from lraee.models.tower import ClassEmbeddings, Tower
 from lraee.runtime.classifier import EarlyExitCLIP
 from lraee.runtime.engines import installed
 from lraee.runtime.network import describe, rebuild
-from lraee.runtime.peers import PEERS, available
+from lraee.runtime.peers import PEERS, Peer, available
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,19 @@ class Contestant:
     run: Callable[[Tensor], Run]
 
 
-def peers(tower: Tower, classes: ClassEmbeddings, calibration: Tensor) -> list[Contestant]:
+def prepared(tower: Tower, calibration: Tensor) -> list[Peer]:
     """Prepare every peer that is installed; FP32 `tower`, pixels (n, 3, H, W) for those that calibrate."""
-    plain, found = rebuild(*describe(tower)), []
-    for name in available():
-        peer = PEERS[name]()
-        run = _answering(peer.prepare(plain, calibration), classes)
-        found.append(Contestant(peer.label, "", FULL_DEPTH, peer.int8, run))
-    return found
+    plain = rebuild(*describe(tower))
+    return [PEERS[name](plain, calibration) for name in available()]
+
+
+def theirs(peers: Sequence[Peer], classes: ClassEmbeddings) -> list[Contestant]:
+    """Start peers, on as many threads as torch has."""
+    return [Contestant(p.label, "", FULL_DEPTH, p.int8, _answering(p.start(), classes)) for p in peers]
 
 
 def ours(folder: Path, costs: ExitCosts) -> list[Contestant]:
-    """Load an exported folder into every engine that is installed, and run it in each of MODES."""
+    """Load an exported folder into every engine that is installed, on as many threads as torch has: in all MODES."""
     found = []
     for name in installed():
         model = EarlyExitCLIP.load(folder, name)

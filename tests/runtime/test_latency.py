@@ -11,7 +11,7 @@ from lraee.evaluation.timings import FULL_DEPTH, MODES, REFERENCE, TIMING_COLUMN
 from lraee.runtime import EarlyExitCLIP
 from lraee.runtime import peers as peer_registry
 from lraee.runtime.engines import installed
-from lraee.runtime.latency import Contestant, Run, ours, peers, race
+from lraee.runtime.latency import Contestant, Run, ours, prepared, race, theirs
 from lraee.runtime.network import describe, rebuild
 from lraee.runtime.peers import PEERS, available
 
@@ -22,7 +22,7 @@ def test_a_peer_embeds_as_the_tower_does(tower: Any, name: str) -> None:
         pytest.skip(f"{name} is not installed")
     pixels = torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     tower = rebuild(*describe(tower))
-    embed = PEERS[name]().prepare(tower, pixels)
+    embed = PEERS[name](tower, pixels).start()
     with torch.inference_mode():
         for batch in (1, 24):
             found, expected = embed(pixels[:batch]), tower(pixels[:batch])
@@ -33,7 +33,7 @@ def test_a_peer_embeds_as_the_tower_does(tower: Any, name: str) -> None:
 
 def test_the_reference_comes_first(tower: Any, exported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_registry, "find_spec", lambda package: package if package == "torch" else None)
-    found = peers(tower, exported.source.classes, exported.pixels)
+    found = theirs(prepared(tower, exported.pixels), exported.source.classes)
     assert [contestant.label for contestant in found] == [REFERENCE, "torch, dynamic INT8"]
 
 

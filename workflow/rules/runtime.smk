@@ -116,7 +116,7 @@ rule measure_latency:
         sources=SOURCES,
         batch=CONFIG.batch,
         # Peers that calibrate see what quantizers see, and a little of it: no figure but their speed depends on it.
-        calibration=64,
+        calibration=32,
         code=code(
             "measure_latency.py",
             model_module(),

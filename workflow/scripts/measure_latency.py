@@ -14,7 +14,7 @@ from lraee.metrics.settings import LatencySettings
 from lraee.models.families import FAMILIES
 from lraee.registry import parse
 from lraee.runtime import EarlyExitCLIP
-from lraee.runtime.latency import ours, peers, race
+from lraee.runtime.latency import ours, prepared, race, theirs
 
 with logged(snakemake):
     settings = LatencySettings.model_validate(snakemake.params.latency)
@@ -30,10 +30,10 @@ with logged(snakemake):
     tower = parse(FAMILIES, "family", snakemake.params.model).load().tower
     c = FittedArms.model_validate(read_json(snakemake.input.policies)).arms[0].headline.configuration
     costs = costs_of(c, tower.shape, len(exported.class_names))
-    parts = []
+    peers, parts = prepared(tower, calibration), []
     for threads in sorted({1, snakemake.threads}):
         torch.set_num_threads(threads)
-        contestants = [*peers(tower, exported.classes, calibration), *ours(folder, costs)]
+        contestants = [*theirs(peers, exported.classes), *ours(folder, costs)]
         timings = race(contestants, pixels, settings.batches, settings.rounds)
         parts.append(timings.assign(threads=threads))
     write_table(snakemake.output[0], pd.concat(parts, ignore_index=True))

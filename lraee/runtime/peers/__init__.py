@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Peer(ABC):
-    """A way to run the unquantized tower, or to quantize and run it, with as many threads as torch has.
+    """A way to run the unquantized tower, or to quantize and run it.
 
     `label` is its name in the report, `int8` whether it multiplies bytes, `packages` what has to be installed.
     """
@@ -24,11 +24,12 @@ class Peer(ABC):
     packages: Sequence[str] = ()
 
     @abstractmethod
-    def prepare(self, tower: "Tower", calibration: "Tensor") -> "Callable[[Tensor], Tensor]":
-        """Return what turns pixels (B, 3, H, W) into embeddings (B, e), of a tower that `rebuild` made.
+    def __init__(self, tower: "Tower", calibration: "Tensor") -> None:
+        """Prepare a tower that `rebuild` made; `calibration` are pixels (n, 3, H, W) to find ranges on."""
 
-        `calibration` are pixels (n, 3, H, W) to find ranges on.
-        """
+    @abstractmethod
+    def start(self) -> "Callable[[Tensor], Tensor]":
+        """Return what turns pixels (B, 3, H, W) into embeddings (B, e), on as many threads as torch has now."""
 
 
 PEERS: Registry[type[Peer]] = Registry("peer", __name__)

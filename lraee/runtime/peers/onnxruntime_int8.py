@@ -20,12 +20,9 @@ class OnnxRuntimeInt8(Peer):
     int8 = True
     packages = ("onnx", "onnxscript", "onnxruntime")
 
-    def prepare(self, tower: Tower, calibration: Tensor) -> Callable[[Tensor], Tensor]:
-        import onnxruntime
+    def __init__(self, tower: Tower, calibration: Tensor) -> None:
         from onnxruntime.quantization import quant_pre_process, quantize_static
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
         with TemporaryDirectory() as folder:
             given, plain, quantized = (Path(folder) / f"{name}.onnx" for name in ("given", "plain", "quantized"))
             torch.onnx.export(
@@ -34,7 +31,14 @@ class OnnxRuntimeInt8(Peer):
             )  # fmt: skip
             quant_pre_process(given, plain)
             quantize_static(plain, quantized, _reader(calibration), per_channel=True)
-            session = onnxruntime.InferenceSession(quantized, options, providers=["CPUExecutionProvider"])
+            self._model = quantized.read_bytes()
+
+    def start(self) -> Callable[[Tensor], Tensor]:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(self._model, options, providers=["CPUExecutionProvider"])
         return lambda pixels: torch.from_numpy(session.run(None, {"pixels": pixels.contiguous().numpy()})[0])
 
 

@@ -17,6 +17,9 @@ class OpenVinoFp32(Peer):
     int8 = False
     packages = ("openvino",)
 
-    def prepare(self, tower: Tower, calibration: Tensor) -> Callable[[Tensor], Tensor]:
+    def __init__(self, tower: Tower, calibration: Tensor) -> None:
         height, width = calibration.shape[2:]
-        return ENGINES["openvino"](tower, (height, width)).encode
+        self._tower, self._size = tower, (height, width)
+
+    def start(self) -> Callable[[Tensor], Tensor]:
+        return ENGINES["openvino"](self._tower, self._size).encode

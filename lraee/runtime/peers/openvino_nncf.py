@@ -18,17 +18,21 @@ class OpenVinoNncf(Peer):
     int8 = True
     packages = ("openvino", "nncf")
 
-    def prepare(self, tower: Tower, calibration: Tensor) -> Callable[[Tensor], Tensor]:
+    def __init__(self, tower: Tower, calibration: Tensor) -> None:
         os.environ.setdefault("NNCF_CI", "1")  # a benchmark tells nobody that it runs
         import nncf
 
-        from lraee.runtime.openvino_graph import Graph, segment
+        from lraee.runtime.openvino_graph import segment
 
         height, width = calibration.shape[2:]
         images = nncf.Dataset([image.numpy() for image in calibration.split(1)])
-        model = nncf.quantize(
+        self._model = nncf.quantize(
             segment(tower, (0, tower.shape.depth), (height, width)), images, model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(calibration),
         )  # fmt: skip
-        run = Graph(model.clone, torch.get_num_threads())
+
+    def start(self) -> Callable[[Tensor], Tensor]:
+        from lraee.runtime.openvino_graph import Graph
+
+        run = Graph(self._model.clone, torch.get_num_threads())
         return lambda pixels: torch.from_numpy(run(pixels)[0])

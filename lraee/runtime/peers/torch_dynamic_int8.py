@@ -17,5 +17,8 @@ class TorchDynamicInt8(Peer):
     label = "torch, dynamic INT8"
     int8 = True
 
-    def prepare(self, tower: Tower, calibration: Tensor) -> Callable[[Tensor], Tensor]:
-        return torch.ao.quantization.quantize_dynamic(copy.deepcopy(tower), {nn.Linear}, torch.qint8)
+    def __init__(self, tower: Tower, calibration: Tensor) -> None:
+        self._tower = torch.ao.quantization.quantize_dynamic(copy.deepcopy(tower), {nn.Linear}, torch.qint8)
+
+    def start(self) -> Callable[[Tensor], Tensor]:
+        return self._tower

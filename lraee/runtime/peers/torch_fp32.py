@@ -16,5 +16,8 @@ class TorchFp32(Peer):
     label = REFERENCE
     int8 = False
 
-    def prepare(self, tower: Tower, calibration: Tensor) -> Callable[[Tensor], Tensor]:
-        return tower
+    def __init__(self, tower: Tower, calibration: Tensor) -> None:
+        self._tower = tower
+
+    def start(self) -> Callable[[Tensor], Tensor]:
+        return self._tower
