@@ -21,7 +21,9 @@ def operators_load() -> bool:
     """Tell whether torchvision's compiled operators load beside the installed torch."""
     spec = importlib.util.find_spec("torchvision")
     folders = list(spec.submodule_search_locations or ()) if spec else []
-    libraries = [path for folder in folders for path in Path(folder).glob("_C.*")]
+    # `_C.so` until torchvision 0.28, `_C_stable.so` since.
+    found = (path for folder in folders for path in Path(folder).glob("_C*"))
+    libraries = [path for path in found if path.suffix in (".so", ".pyd")]
     try:
         for library in libraries:
             torch.ops.load_library(library)

@@ -1,8 +1,11 @@
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
+
+from lraee.models import vision_ops
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,6 +69,21 @@ def test_a_pair_whose_operators_load_is_left_alone() -> None:
 
 def test_a_torchvision_without_its_library_gets_the_operators_declared() -> None:
     assert "declared True" in _run(_NO_LIBRARY + _IMPORT)
+
+
+@pytest.mark.parametrize("name", ["_C.so", "_C_stable.so", "_C.pyd"])
+def test_the_library_is_found_under_each_of_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).touch()
+    (tmp_path / "_C_notes.txt").touch()
+    loaded: list[str] = []
+    spec = ModuleSpec("torchvision", None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(vision_ops.importlib.util, "find_spec", lambda _: spec)
+    monkeypatch.setattr(vision_ops.torch.ops, "load_library", lambda path: loaded.append(path.name))
+    assert vision_ops.operators_load()
+    assert loaded == [name]
 
 
 def test_without_the_declarations_a_mismatched_pair_cannot_be_imported() -> None:

@@ -66,5 +66,6 @@ def choose(name: str | None) -> type[Engine]:
     if name not in list(ENGINES):
         raise ValueError(f"engine is {name!r}, but must be one of {', '.join(ENGINES)}")
     if name not in installed():
-        raise ValueError(f"the engine {name} needs a package that is not installed: pip install {ENGINES[name].package}")
+        package = ENGINES[name].package
+        raise ValueError(f"the engine {name} needs a package that is not installed: pip install {package}")
     return ENGINES[name]
