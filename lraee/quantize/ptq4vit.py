@@ -38,7 +38,7 @@ class Bits:
 
 
 def calibrate(tower: Tower, bits: Bits, images: int, batches: Batches) -> QuantizerState:
-    """Find the scales of every block in order, on what the quantized blocks before it yield, towards FP32 outputs.
+    """Find the scales of every block, on what the FP32 blocks before it yield, towards FP32 outputs.
 
     The state holds `<role>.weight_scale` (out,); `<site>.input_scale` and `.input_zero_point` of symmetric grids, ()
     or for `q`, `k` and `v` by head (heads, 1, 1); `fc2.input_scale` () of the positive range; `softmax.split` ().
@@ -50,28 +50,28 @@ def calibrate(tower: Tower, bits: Bits, images: int, batches: Batches) -> Quanti
         states = [torch.cat(first_states(tower, batches, images))]
         for block in tower.blocks:
             states.append(block(states[-1]))
-        gradients, noisy = embedding_gradients(tower, states, generator), states[0]
+        gradients = embedding_gradients(tower, states, generator)
         for index, block in enumerate(tower.blocks):
             goal = goal_of(block, states[index], gradients[index])  # type: ignore[arg-type]
             search = BlockSearch(block, goal, bits, generator)  # type: ignore[arg-type]
-            noisy = search.run(noisy)
-            state |= with_prefix(search.state, index)
+            state |= with_prefix(search.run(states[index]), index)
     return state
 
 
 class BlockSearch:
-    """Finds one block's scales while the block runs, each on what the quantized modules before it yield."""
+    """Finds one block's scales while the block runs, each on what its quantized modules before it yield."""
 
     def __init__(self, block: Block, goal: Goal, bits: Bits, generator: torch.Generator) -> None:
         self.block, self.goal, self.bits, self.generator = block, goal, bits, generator
         self.state: QuantizerState = {}
 
-    def run(self, z: Tensor) -> Tensor:
-        """Fill the state from z (B, T, width); what the block, quantized by it, yields."""
+    def run(self, z: Tensor) -> QuantizerState:
+        """Find all scales from what goes into the block, z (B, T, width)."""
         block = self.block
         mixed = self._mixed(*block.split(self._linear("qkv", block.norm1(z))))
         z = z + block.scale1(self._linear("proj", mixed.transpose(1, 2).flatten(2)))
-        return z + block.scale2(self._linear("fc2", block.act(self._linear("fc1", block.norm2(z)))))
+        self._linear("fc2", block.act(self._linear("fc1", block.norm2(z))))
+        return self.state
 
     def _linear(self, role: Role, x: Tensor) -> Tensor:
         """Find the scales of a Linear and of its input x (B, T, in); what it then yields."""

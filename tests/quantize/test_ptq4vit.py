@@ -11,9 +11,10 @@ from lraee.quantize import ptq4vit
 from lraee.quantize.blocks import of_block
 from lraee.quantize.layers import QuantizedLinear, QuantizedMix, SimulatedLinear
 from lraee.quantize.ptq4vit import BlockSearch
-from lraee.quantize.schemes import SCHEMES, ActivationSpec, QuantizerState, WeightSpec
+from lraee.quantize.schemes import SCHEMES, ActivationSpec, QuantizerState, Role, WeightSpec
 from lraee.quantize.schemes.ptq4vit import Ptq4Vit
 from lraee.quantize.schemes.uniform import Uniform
+from lraee.quantize.trace import trace
 from lraee.quantize.twin_grids import GeluGrid, SoftmaxGrid
 from lraee.registry import parse
 
@@ -34,23 +35,23 @@ def _noise(tower: Any, scheme: Any, state: QuantizerState, pixels: Tensor) -> fl
     return float((scheme.apply(tower, state)(pixels) - tower(pixels)).norm())
 
 
-def test_each_block_is_searched_on_what_the_quantized_ones_yield(
+def test_blocks_are_searched_on_fp32_inputs_and_their_linears_on_quantized_ones(
     tower: Any, pixels: Tensor, found: QuantizerState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
-    run = BlockSearch.run
+    seen: dict[str, list[Tensor]] = {role: [] for role in ROLES}
+    linear = BlockSearch._linear
 
-    def spy(self: BlockSearch, z: Tensor) -> Tensor:
-        after = run(self, z)
-        seen.append((z, after))
-        return after
+    def spy(self: BlockSearch, role: Role, x: Tensor) -> Tensor:
+        seen[role].append(x)
+        return linear(self, role, x)
 
-    monkeypatch.setattr(BlockSearch, "run", spy)
+    monkeypatch.setattr(BlockSearch, "_linear", spy)
     again = _scheme().calibrate(tower, lambda: pixels.split(3))
-    states = list(_scheme().apply(tower, again).states(pixels))
-    for index, (z, after) in enumerate(seen):
-        torch.testing.assert_close(z, states[index], rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(after, states[index + 1], rtol=1e-4, atol=1e-4)
+    quantized = _scheme().apply(tower, again).blocks
+    for index, (block, z) in enumerate(zip(quantized, tower.states(pixels), strict=False)):
+        inputs, _ = trace(block, z, list(ROLES))
+        for role in ROLES:
+            torch.testing.assert_close(seen[role][index], inputs[role], rtol=1e-4, atol=1e-4)
     # And neither the batch size nor a second run changes what is found.
     assert again.keys() == found.keys()
     for name, tensor in found.items():

@@ -30,7 +30,11 @@ class Ptq4Vit(BitsScheme):
     - It adds the two ranges behind softmax; ours are piecewise, every value goes to its nearest. While it searches the
       split it leaves V unrounded; ours is rounded.
     - GELU's minimum is the block's own activation's, so that QuickGELU has its own.
-    - Blocks are searched in order, on the outputs of what is quantized before them, towards the FP32 network's.
+    - It searches every product on FP32 factors. Ours takes a block's inputs from the FP32 network, and inside the block
+      what its quantized modules yield: of 400 development pictures ViT-Ti/16 has 62.5, 56.5 and 10.0 % right at 8, 6
+      and 4 bits (FP32 61.5), with FP32 factors everywhere 62.0, 49.2 and 6.5. Were blocks searched on what quantized
+      blocks yield, it would be 57.8, 54.5 and 1.0: where noise drowns the goal, what is clipped nearly away comes
+      closest to it.
     - Errors are summed over at most 256 rows and 256 columns, drawn by their weight (`lraee.quantize.scale_search`).
     - Patch embedding and head stay in FP32.
     """
