@@ -16,6 +16,8 @@ from lraee.report.layers import colours
 from lraee.report.style import PANEL_WIDTH, Theme
 
 _MARKS = ("o", "s", "D", "^", "v", "P")
+_FILL = 0.6
+"""Opacity of bars: whiskers and diamonds stay visible on them, on light surfaces and on dark ones."""
 
 
 def latency(rows: pd.DataFrame, title: str, theme: Theme) -> Figure:
@@ -49,8 +51,8 @@ def conversion(rows: pd.DataFrame, title: str, theme: Theme) -> Figure:
     network, visits = colours(theme, 2)
     places = np.arange(len(rows))
     rest = 100 * (1 - rows["leaving_time"])
-    axes.barh(places, rest, height=0.55, color=network, linewidth=0)
-    axes.barh(places, 100 * rows["visits_time"], left=rest, height=0.55, color=visits, linewidth=0)
+    axes.barh(places, rest, height=0.55, color=network, alpha=_FILL, linewidth=0)
+    axes.barh(places, 100 * rows["visits_time"], left=rest, height=0.55, color=visits, alpha=_FILL, linewidth=0)
     spread = 100 * np.maximum(
         [rows["time_saved_high"] - rows["time_saved"], rows["time_saved"] - rows["time_saved_low"]], 0.0
     )
@@ -64,8 +66,8 @@ def conversion(rows: pd.DataFrame, title: str, theme: Theme) -> Figure:
     axes.set_xlabel("time with exits (% of full depth's)")
     axes.set_title(short(title, 60))
     handles = [
-        Patch(color=network, label="full depth, less what leaving saves"),
-        Patch(color=visits, label="visits to exits"),
+        Patch(color=network, alpha=_FILL, label="full depth, less what leaving saves"),
+        Patch(color=visits, alpha=_FILL, label="visits to exits"),
         Line2D([], [], linestyle="none", marker="D", color=theme.surface, markeredgecolor=theme.ink,
                label="if saved MACs were saved time"),
     ]  # fmt: skip
