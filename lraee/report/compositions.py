@@ -80,7 +80,7 @@ def bops(rows: pd.DataFrame, theme: Theme) -> Figure:
     axes.set(xscale="log", xlabel="bit operations (% of FP32, logarithmic)", ylabel="top-1 accuracy (%)")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: significant(value, 2)))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: significant(value, 2)))
-    axes.tick_params(axis="x", which="minor", labelsize=7)
+    axes.tick_params(axis="x", which="both", labelsize=7)
     figure.legend(handles=[*_handles(theme), *names], loc="outside lower center", ncols=3)
     return figure
 
