@@ -61,7 +61,7 @@ def dot_rows(axes: Axes, rows: Sequence[DotRow], theme: Theme, reference: float 
             axes.text(
                 0.01, index + 0.1, short(row.label, 44), fontweight="bold", va="center",
                 transform=axes.get_yaxis_transform(),
-                bbox={"facecolor": theme.surface, "edgecolor": "none", "pad": 1.0},  # the reference's line ends there
+                bbox={"facecolor": theme.surface, "edgecolor": "none", "pad": 1.0},  # keeps the reference's line off it
             )  # fmt: skip
         for dot in row.dots:
             y = index + dot.offset
