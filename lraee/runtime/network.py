@@ -54,6 +54,9 @@ class Network(Settings):
 
 def describe(tower: Tower) -> tuple[Network, dict[str, Tensor]]:
     """Take a quantized tower apart; ValueError names what an exported folder cannot hold."""
+    # A CPU with bfloat16 products has plain Linears in such a tower, too.
+    if torch.bfloat16 in {tensor.dtype for tensor in tower.state_dict().values()}:
+        raise ValueError("a network in bfloat16 cannot be exported; choose a quantizer of the Linears")
     first = _block(tower, 0)
     epsilons = {module.eps for module in tower.modules() if isinstance(module, nn.LayerNorm)}
     if len(epsilons) != 1:
