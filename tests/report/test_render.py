@@ -192,6 +192,13 @@ def test_only_short_tables_start_open(html: str) -> None:
     assert quadrants[quadrants.rindex("<details") :].startswith('<details class="data" open>')
 
 
+@pytest.mark.parametrize(("beaten", "folded"), [(3, False), (4, True)])
+def test_many_refitted_heads_are_folded_away(make: Factory, beaten: int, folded: bool) -> None:
+    html = render_report(make(margins=(-0.05,) * beaten, names=("a", "b", "c", "d"), seeds=1))
+    between = html[html.index('<p class="lead">') : html.index("a head refitted at full depth (")]
+    assert ("<summary>" in between) is folded
+
+
 def test_written_files_equal_the_tables(tmp_path: Path, one: ReportTables, html_of_one: str) -> None:
     write_report(tmp_path, one)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == html_of_one  # the same bytes again
