@@ -16,6 +16,7 @@ KEYS = ("variant", "aggregation", "supervision", "layer")
 SIGNALS = ("confidence", "margin", "entropy", "certainty", "sav", "energy")
 COLUMNS = (*KEYS, "sample", "label", "prediction", *SIGNALS)
 FINAL = ("final", "own")
+_READ = ("sample", "label", "prediction", *SIGNALS)
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,22 @@ class ScoreTable:
     """
 
     def __init__(self, blocks: dict[tuple[str, str, int], pd.DataFrame]) -> None:
-        self._exits = blocks
+        # As arrays, once: pandas takes longer to find a column than what is done with it.
+        self._exits = {exit_: {name: block[name].to_numpy() for name in _READ} for exit_, block in blocks.items()}
         (self.depth,) = (layer for *head, layer in blocks if tuple(head) == FINAL)
-        self._own = blocks[(*FINAL, self.depth)]
-        self.samples = self._own["sample"].to_numpy()
-        if any(not np.array_equal(block["sample"].to_numpy(), self.samples) for block in blocks.values()):
+        self._own = self._exits[(*FINAL, self.depth)]
+        self.samples = self._own["sample"]
+        if any(not np.array_equal(block["sample"], self.samples) for block in self._exits.values()):
             raise ValueError("the score table does not hold every image at every exit")
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        return self._own["label"].to_numpy()
+        return self._own["label"]
 
     @property
     def final_prediction(self) -> NDArray[np.int32]:
         """The model's own full-depth answers (n,)."""
-        return self._own["prediction"].to_numpy()
+        return self._own["prediction"]
 
     def at(
         self, aggregation: str, supervision: str, layers: Sequence[int], final: tuple[str, str] = FINAL
@@ -84,14 +86,14 @@ class ScoreTable:
         blocks = [self._exits[(aggregation, supervision, layer)] for layer in layers]
 
         def column(name: str) -> NDArray[Any]:
-            return np.stack([block[name].to_numpy() for block in blocks], axis=1)
+            return np.stack([block[name] for block in blocks], axis=1)
 
         return ExitScores(
             layers=tuple(layers),
             samples=self.samples,
             labels=self.labels,
             prediction=column("prediction"),
-            final_prediction=self._exits[(*final, self.depth)]["prediction"].to_numpy(),
+            final_prediction=self._exits[(*final, self.depth)]["prediction"],
             **{name: column(name) for name in SIGNALS},
         )
 

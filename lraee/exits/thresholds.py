@@ -64,31 +64,31 @@ def surface(
         )
     # An image leaves at grid step i of an exit exactly when i < level.
     levels = np.searchsorted(grid, readiness, side="left")
-    correct = np.zeros((len(grid),) * exits)
-    cost = np.zeros_like(correct)
-    for place in range(exits + 1):
+    # Everybody answers at full depth, but for what changes when an image leaves before.
+    gains = right[:, :-1].astype(np.float64) - right[:, -1:]
+    correct, cost = np.full((1,) * exits, float(right[:, -1].sum())), np.full((1,) * exits, n * float(costs[-1]))
+    for place in range(exits):
         axes = levels[:, : place + 1]
-        for total, weight in ((correct, right[:, place].astype(np.float64)), (cost, np.full(n, costs[place]))):
-            total += _leaving(axes, weight, len(grid), place, exits)
+        correct = correct + _leaving(axes, gains[:, place], len(grid), exits)
+        cost = cost + _leaving(axes, np.ones(n), len(grid), exits) * float(costs[place] - costs[-1])
     return Surface(grid, correct / n, cost / n)
 
 
-def _leaving(
-    levels: NDArray[np.int64], weight: NDArray[np.float64], steps: int, place: int, exits: int
-) -> NDArray[np.float64]:
-    """Sum `weight` over the images that leave at `place`, for every combination; broadcastable to (G,) * exits."""
-    axes = levels.shape[1]
-    # Levels run from 0 to G; nobody with level 0 or below any step: G + 1 bins an axis.
-    shape = (steps + 1,) * axes
-    flat = np.ravel_multi_index(tuple(levels.T), shape)
-    histogram = np.bincount(flat, weights=weight, minlength=int(np.prod(shape))).reshape(shape)
-    for axis in range(axes):
-        if axis == place:  # leaves here: level above the step
-            histogram = np.flip(np.cumsum(np.flip(histogram, axis), axis), axis)
-            histogram = np.take(histogram, np.arange(1, steps + 1), axis)
-        else:  # went past: level at or below the step
-            histogram = np.take(np.cumsum(histogram, axis), np.arange(steps), axis)
-    return histogram.reshape(histogram.shape + (1,) * (exits - axes))
+def _leaving(levels: NDArray[np.int64], weight: NDArray[np.float64], steps: int, exits: int) -> NDArray[np.float64]:
+    """Sum `weight` over the images that leave at the last exit of `levels` (n, E'), for every combination.
+
+    Shape (G, .., G, 1, .., 1): E' axes of `steps` thresholds, and the exits behind it, which decide nothing.
+    """
+    # Nobody leaves at level 0, and nobody goes past an exit at level G: whoever is there is counted nowhere.
+    counted = (levels[:, -1] > 0) & (levels[:, :-1] < steps).all(axis=1)
+    *passed, last = levels[counted].T
+    # The last axis runs from the highest level down, so that sums from its start on are over levels above a step.
+    bins = np.ravel_multi_index((*passed, steps - last), (steps,) * levels.shape[1])
+    totals = np.bincount(bins, weights=weight[counted], minlength=steps ** levels.shape[1])
+    found = np.asarray(totals, dtype=np.float64).reshape((steps,) * levels.shape[1])
+    for axis in range(found.ndim):
+        np.cumsum(found, axis=axis, out=found)
+    return found[..., ::-1].reshape(found.shape + (1,) * (exits - found.ndim))
 
 
 def tally(
