@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,13 +95,24 @@ class Scorer:
         """
         starts = range(0, len(features.samples), _AT_ONCE)
         chunks = (features.at(slice(start, start + _AT_ONCE)) for start in starts)
-        return score_table([score_table([self._score(chunk)]) for chunk in chunks])
+        # One frame of all: a frame a head and chunk would take longer to make than the scores.
+        blocks = [block for chunk in chunks for block in self._score(chunk)]
+        sizes = [len(block["sample"]) for block in blocks]
+        columns: dict[str, Any] = {
+            name: _repeated([block[name] for block in blocks], sizes) for name in ("aggregation", "supervision")
+        }
+        columns["variant"] = _repeated([self.variant.name] * len(blocks), sizes)
+        columns["layer"] = np.repeat([block["layer"] for block in blocks], sizes)
+        columns |= {name: np.concatenate([block[name] for block in blocks]) for name in COLUMNS if name not in columns}
+        return pd.DataFrame({name: columns[name] for name in COLUMNS})
 
     @torch.inference_mode()
-    def _score(self, features: Features) -> pd.DataFrame:
+    def _score(self, features: Features) -> list[dict[str, Any]]:
+        """Score images at every head and at the model's own: a block of columns each, names and layer not repeated."""
         inputs = head_inputs(features, self.heads.keys)
         embeddings, certainty = self.heads.embed(inputs), self.probes.certainty(inputs).numpy()
-        parts = []
+        who = {"sample": features.samples, "label": features.labels.astype(np.int32)}
+        blocks = []
         for index, key in enumerate(self.heads.keys):
             place = features.layers.index(key.layer)
             signals = {
@@ -109,13 +121,11 @@ class Scorer:
                 "energy": np.square(features.mean[:, place].astype(np.float32)).sum(axis=1),
             }
             named = {"aggregation": key.aggregation, "supervision": key.supervision, "layer": key.layer}
-            parts.append(named | self._answers(embeddings[index]) | signals)
+            blocks.append(who | named | self._answers(embeddings[index]) | signals)
         own = {"aggregation": FINAL[0], "supervision": FINAL[1], "layer": max(features.layers)}
-        missing = dict.fromkeys(("certainty", "sav", "energy"), np.float32("nan"))
-        parts.append(own | self._answers(torch.from_numpy(features.final)) | missing)
-        labels = features.labels.astype(np.int32)
-        who = {"variant": self.variant.name, "sample": features.samples, "label": labels}
-        return pd.concat([pd.DataFrame(who | part) for part in parts], ignore_index=True)[list(COLUMNS)]
+        missing = np.full(len(features.samples), np.nan, np.float32)
+        answers = self._answers(torch.from_numpy(features.final))
+        return [*blocks, who | own | answers | dict.fromkeys(("certainty", "sav", "energy"), missing)]
 
     def _answers(self, embeddings: Tensor) -> dict[str, NDArray[np.generic]]:
         return summarise(self.variant.temperature * self.classes.logits(embeddings))
@@ -158,6 +168,13 @@ def score_variant(
         "select": score_table([scorer.score(some) for some, _ in of("select")]),
         "test": score_table([scorer.score(some) for some in iterate_features(test, layers)]),
     }
+
+
+def _repeated(values: Sequence[str], sizes: Sequence[int]) -> "pd.Categorical[str]":
+    """Repeat each value as often as its size says."""
+    categories = sorted(set(values))
+    codes = np.array([categories.index(value) for value in values])
+    return pd.Categorical.from_codes(codes.repeat(sizes), pd.Index(categories))
 
 
 def score_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
