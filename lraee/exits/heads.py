@@ -138,11 +138,14 @@ def fit_heads(
     optimiser = torch.optim.Adam(heads.parameters.values(), lr=settings.learning_rate, fused=True)
     weights = torch.tensor([OBJECTIVES[key.supervision] for key in keys])  # type: ignore[index]
     done = checkpoint.restore(heads.parameters, optimiser) if checkpoint else 0
+    seen, total = 0, settings.epochs * int(chosen.sum())  # images, every one counted anew in each epoch
     for step, (part, rows) in enumerate(
         _batches(parts, chosen, settings, seed, f"{len(keys)} heads of {keys[0].variant}")
     ):
+        seen += len(rows)
         if step < done:
             continue
+        optimiser.param_groups[0]["lr"] = _rate(settings, (seen - len(rows)) / total)
         inputs, labels = head_inputs(part.features.at(rows), keys), torch.from_numpy(part.features.labels[rows])
         losses = _losses(heads, inputs, labels, torch.from_numpy(part.targets[rows]), classes)
         (losses * weights).sum().backward()
@@ -151,6 +154,11 @@ def fit_heads(
         if checkpoint:
             checkpoint.keep(heads.parameters, optimiser, step + 1)
     return Heads(keys, {name: parameter.detach() for name, parameter in heads.parameters.items()})
+
+
+def _rate(settings: HeadSettings, progress: float) -> float:
+    """Learning rate of a step, by the share of the training (0..1) that is behind it."""
+    return settings.learning_rate * (1.0 - progress if settings.schedule == "linear" else 1.0)
 
 
 def _batches(
@@ -174,9 +182,9 @@ def _batches(
 
 def _losses(heads: Heads, inputs: Tensor, labels: Tensor, goal: Tensor, classes: ClassEmbeddings) -> Tensor:
     """Each head's mean cross-entropy and mean distance to the goal: (H, 2)."""
-    embeddings = heads.embed(inputs)
-    logits = classes.logits(embeddings)
+    placed = classes.place(heads.embed(inputs))
+    logits = classes.score(placed)
     count = len(heads.keys)
     entropy = functional.cross_entropy(logits.flatten(0, 1), labels.repeat(count), reduction="none")
-    distance = classes.distance(embeddings, goal.expand_as(embeddings))
+    distance = classes.distance(placed, goal)
     return torch.stack([entropy.view(count, -1).mean(1), distance.mean(1)], dim=1)

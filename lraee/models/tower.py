@@ -153,16 +153,21 @@ class ClassEmbeddings:
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Score raw embeddings (..., e): (..., K)."""
-        return self.scale * self.place(embeddings) @ self.rows.mT + self.bias
+        return self.score(self.place(embeddings))
 
-    def distance(self, embeddings: Tensor, targets: Tensor) -> Tensor:
-        """Distance to target embeddings, per row: 1 - cosine, or for a classifier the relative squared error.
+    def score(self, placed: Tensor) -> Tensor:
+        """Score embeddings (..., e) that `place` brought there: (..., K)."""
+        return self.scale * placed @ self.rows.mT + self.bias
 
-        A cosine leaves the length free, which a classifier's logits depend on.
+    def distance(self, placed: Tensor, targets: Tensor) -> Tensor:
+        """Distance of embeddings (..., n, e), brought there by `place`, to raw target embeddings (n, e): (..., n).
+
+        1 - cosine, or for a classifier the relative squared error: a cosine leaves the length free, which a
+        classifier's logits depend on.
         """
         if self.cosine:
-            return 1.0 - (self.place(embeddings) * self.place(targets)).sum(-1)
-        return (embeddings - targets).square().sum(-1) / targets.square().sum(-1).mean()
+            return 1.0 - (placed * self.place(targets)).sum(-1)
+        return (placed - targets).square().sum(-1) / targets.square().sum(-1).mean()
 
 
 def sharing_copy(module: Module) -> Module:

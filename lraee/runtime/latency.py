@@ -41,10 +41,13 @@ class Contestant:
     run: Callable[[Tensor], Run]
 
 
-def prepared(tower: Tower, calibration: Tensor) -> list[Peer]:
-    """Prepare every peer that is installed; FP32 `tower`, pixels (n, 3, H, W) for those that calibrate."""
+def prepared(tower: Tower, calibration: Tensor, names: Sequence[str]) -> list[Peer]:
+    """Prepare those of the named peers that are installed; FP32 `tower`, pixels (n, 3, H, W) for those that calibrate.
+
+    The reference is the first.
+    """
     plain = rebuild(*describe(tower))
-    return [PEERS[name](plain, calibration) for name in available()]
+    return [PEERS[name](plain, calibration) for name in available(names)]
 
 
 def theirs(peers: Sequence[Peer], classes: ClassEmbeddings) -> list[Contestant]:

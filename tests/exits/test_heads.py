@@ -78,16 +78,17 @@ class PlainHead(nn.Module):
         return self.second(functional.gelu(self.first(self.norm(x))))
 
 
-def train_alone(key, index, features, targets, classes, seed):
+def train_alone(key, index, features, targets, classes, settings, seed):
     """Train one head by itself, with the losses written out."""
     head = PlainHead(initial_heads(KEYS, WIDTH, SIZE, seed), index)
-    optimiser = torch.optim.Adam(head.parameters(), lr=SETTINGS.learning_rate)
+    optimiser = torch.optim.Adam(head.parameters(), lr=settings.learning_rate)
     x, n = inputs_of(key, features), len(features.labels)
+    per_image = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=n * settings.epochs)
     labels, goal = torch.from_numpy(features.labels), torch.from_numpy(targets)
-    for epoch in range(SETTINGS.epochs):
+    for epoch in range(settings.epochs):
         order = torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(n))
-        for start in range(0, n, SETTINGS.batch):
-            rows = order[start : start + SETTINGS.batch]
+        for start in range(0, n, settings.batch):
+            rows = order[start : start + settings.batch]
             embedding, aim = head(x[rows]), goal[rows]
             if classes.cosine:
                 logits = classes.scale * functional.normalize(embedding, dim=1) @ classes.rows.T
@@ -102,17 +103,20 @@ def train_alone(key, index, features, targets, classes, seed):
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            for _ in rows if settings.schedule == "linear" else ():
+                per_image.step()
     return head
 
 
-@pytest.mark.parametrize("cosine", [True, False])
-def test_stacked_heads_come_out_as_if_each_were_trained_alone(cosine):
+@pytest.mark.parametrize(("cosine", "schedule"), [(True, "constant"), (False, "constant"), (True, "linear")])
+def test_stacked_heads_come_out_as_if_each_were_trained_alone(cosine, schedule):
     features, targets, classes = random_features(), random_targets(), classes_of(cosine=cosine)
-    heads = fit(features, targets, ROWS, KEYS, classes, SETTINGS, seed=6)
+    settings = SETTINGS.model_copy(update={"schedule": schedule})
+    heads = fit(features, targets, ROWS, KEYS, classes, settings, seed=6)
     assert heads.keys == KEYS
     embeddings = heads.embed(head_inputs(features, heads.keys))
     for index, key in enumerate(heads.keys):
-        alone = train_alone(key, index, features.at(ROWS), targets[ROWS], classes, seed=6)
+        alone = train_alone(key, index, features.at(ROWS), targets[ROWS], classes, settings, seed=6)
         p = heads.parameters
         for ours, theirs in (
             (p["norm"][0, index, 0], alone.norm.weight), (p["norm"][1, index, 0], alone.norm.bias),
@@ -314,7 +318,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("steps", [1, 3, 7])
 def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch, steps):
     parts, taken = in_parts(random_features(), random_targets(), [40]), torch.optim.Adam.step
-    arguments = lambda epoch: parts, np.isin(np.arange(N), ROWS), KEYS, WIDTH, classes_of(cosine=True), SETTINGS
+    settings = SETTINGS.model_copy(update={"schedule": "linear"})  # depends on how far the training has come
+    arguments = lambda epoch: parts, np.isin(np.arange(N), ROWS), KEYS, WIDTH, classes_of(cosine=True), settings
     done = []
 
     def step(self):

@@ -1,6 +1,6 @@
 """Who takes part in the latency benchmark, that they take turns, and that each computes what it says."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ import torch
 
 from lraee.evaluation.fit import costs_of
 from lraee.evaluation.timings import FULL_DEPTH, MODES, REFERENCE, TIMING_COLUMNS
+from lraee.metrics.settings import PeerName
 from lraee.runtime import EarlyExitCLIP
 from lraee.runtime import peers as peer_registry
 from lraee.runtime.engines import installed
@@ -18,7 +19,7 @@ from lraee.runtime.peers import PEERS, available
 
 @pytest.mark.parametrize("name", list(PEERS))
 def test_a_peer_embeds_as_the_tower_does(tower: Any, name: str) -> None:
-    if name not in available():
+    if name not in available([name]):
         pytest.skip(f"{name} is not installed")
     pixels = torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     tower = rebuild(*describe(tower))
@@ -33,8 +34,17 @@ def test_a_peer_embeds_as_the_tower_does(tower: Any, name: str) -> None:
 
 def test_the_reference_comes_first(tower: Any, exported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_registry, "find_spec", lambda package: package if package == "torch" else None)
-    found = theirs(prepared(tower, exported.pixels), exported.source.classes)
+    found = theirs(prepared(tower, exported.pixels, list(PEERS)), exported.source.classes)
     assert [contestant.label for contestant in found] == [REFERENCE, "torch, dynamic INT8"]
+
+
+def test_only_the_named_peers_take_part(tower: Any, exported: Any) -> None:
+    found = prepared(tower, exported.pixels, ["torch-dynamic-int8"])
+    assert [peer.label for peer in found] == [REFERENCE, "torch, dynamic INT8"]
+
+
+def test_the_settings_list_every_peer() -> None:
+    assert sorted(get_args(PeerName)) == list(PEERS)
 
 
 def test_ours_are_every_engine_in_every_mode(exported: Any) -> None:

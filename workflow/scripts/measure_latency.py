@@ -30,7 +30,7 @@ with logged(snakemake):
     tower = parse(FAMILIES, "family", snakemake.params.model).load().tower
     c = FittedArms.model_validate(read_json(snakemake.input.policies)).arms[0].headline.configuration
     costs = costs_of(c, tower.shape, len(exported.class_names))
-    peers, parts = prepared(tower, calibration), []
+    peers, parts = prepared(tower, calibration, settings.peers), []
     for threads in sorted({1, snakemake.threads}):
         torch.set_num_threads(threads)
         contestants = [*theirs(peers, exported.classes), *ours(folder, costs)]

@@ -1,7 +1,7 @@
 """What the runtime is timed against, by name; one file each: the same network, without exits, in other hands."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,10 @@ class Peer(ABC):
 PEERS: Registry[type[Peer]] = Registry("peer", __name__)
 
 
-def available() -> list[str]:
-    """Name the peers whose packages are installed, torch in FP32 first: the others are compared with it."""
-    found = [name for name in PEERS if all(find_spec(package) is not None for package in PEERS[name].packages)]
-    return sorted(found, key=lambda name: name != "torch-fp32")
+_REFERENCE = "torch-fp32"
+
+
+def available(names: Collection[str]) -> list[str]:
+    """Pick those of the named peers whose packages are installed, behind the one that all are compared with."""
+    others = sorted(set(names) - {_REFERENCE})
+    return [name for name in (_REFERENCE, *others) if all(map(find_spec, PEERS[name].packages))]
