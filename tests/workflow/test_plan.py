@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lraee.data.manifest import SPLITS
@@ -64,6 +66,28 @@ def test_a_larger_test_split_extracts_that_split_alone(finished, tiny):
     }
     assert planned & DRAWN == {"draw_pictures:test:000"}
     assert not {job for job in planned if job.startswith(("calibrate_quantizer", "fit_heads"))}
+
+
+def test_development_splits_that_fit_into_a_shard_together_are_extracted_in_one_job(fresh, tiny):
+    tiny["features"]["shard"] = 144 * 4
+    fresh.configure(tiny)
+    extraction = {job for job in fresh.planned() if job.startswith("extract_")}
+    precisions = ("fp32", "w4a4", "dyn")
+    assert extraction == {f"extract_development:{p}" for p in precisions} | {
+        f"extract_features:{p}:test:000" for p in precisions
+    }
+
+
+def test_one_job_extracts_the_same_features_of_several_splits_as_a_job_for_each(unbroken, fresh, tiny):
+    tiny["features"]["shard"] = 144 * 4
+    fresh.configure(tiny)
+    files = {split: f"results/tiny/features/w4a4/{split}/000.parquet" for split in ("fit", "gate", "select")}
+    done = fresh.run(*files.values())
+    assert done.returncode == 0, done.stdout[-4000:]
+    for split, file in files.items():
+        together = pq.read_table(fresh.root / file)
+        apart = sorted((unbroken.results / "features/w4a4" / split).glob("*.parquet"))
+        assert together.equals(pa.concat_tables(map(pq.read_table, apart)).combine_chunks())
 
 
 def test_a_shard_that_was_deleted_is_extracted_again_alone(finished):

@@ -137,6 +137,13 @@ def shards(split):
     return [f"{n:03d}" for n in range(ceil(images / CONFIG.features.shard))]
 
 
+# The development splits are extracted in one job where they fit into a shard together: the network is loaded once for
+# all of them, and a kill loses no more than a shard.
+TOGETHER = list(DEVELOPMENT)
+if sum(CONFIG.data.splits[s].images for s in TOGETHER) > CONFIG.features.shard:
+    TOGETHER = []
+
+
 def pictures(split, shards):
     """The pictures of some shards of a split whose source draws them; nothing where it reads them."""
     if not source_of(split).drawn:
@@ -159,6 +166,17 @@ def identity(precision, split, shard):
         state,
         [CONFIG.features.shard, shard],
     )
+
+
+def extracted(precision, split, shard):
+    """Which images of a split's manifest are in a feature file, and the file's identity."""
+    images = CONFIG.features.shard
+    first = int(shard) * images
+    return {
+        "first": first,
+        "images": images,
+        "identity": identity(precision, split, shard),
+    }
 
 
 def identities(precision, split):

@@ -72,6 +72,8 @@ rule extract_features:
         f"{LOGS}/extract_features/{{precision}}/{{split}}/{{shard}}.log",
     benchmark:
         f"{BENCHMARKS}/extract_features/{{precision}}/{{split}}/{{shard}}.tsv"
+    wildcard_constraints:
+        split="|".join(split for split in EXTRACTED if split not in TOGETHER),
     conda:
         "../../envs/network.yaml"
     threads: 1
@@ -83,10 +85,8 @@ rule extract_features:
         model=plain(CONFIG.model),
         sources=SOURCES,
         batch=CONFIG.batch,
-        first=lambda w: int(w.shard) * CONFIG.features.shard,
-        images=CONFIG.features.shard,
         device=CONFIG.device,
-        identity=lambda w: identity(w.precision, w.split, w.shard),
+        files=lambda w: {"": extracted(w.precision, w.split, w.shard)},
         code=lambda w: code(
             "extract_features.py",
             model_module(),
@@ -95,3 +95,24 @@ rule extract_features:
         ),
     script:
         "../scripts/extract_features.py"
+
+
+if TOGETHER:
+
+    use rule extract_features as extract_development with:
+        input:
+            **{f"{s}_manifest": f"{RESULTS}/manifest/{s}.parquet" for s in TOGETHER},
+            **{f"{s}_pictures": pictures(s, shards(s)) for s in TOGETHER},
+            model=watched(CONFIG.model),
+            usable=f"{RESULTS}/model.json",
+            state=lambda w: quantizer_state(w.precision),
+        output:
+            [f"{RESULTS}/features/{{precision}}/{s}/000.parquet" for s in TOGETHER],
+        log:
+            f"{LOGS}/extract_development/{{precision}}.log",
+        benchmark:
+            f"{BENCHMARKS}/extract_development/{{precision}}.tsv"
+        params:
+            files=lambda w: {
+                f"{s}_": extracted(w.precision, s, "000") for s in TOGETHER
+            },
