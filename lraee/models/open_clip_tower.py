@@ -192,20 +192,13 @@ def load(name: str, pretrained: str, weight_seed: int, depth: int) -> LoadedMode
         raise ValueError(f"model.depth is {depth}, but {name} has {tower.shape.depth} blocks")
     settings = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
     height, width = model.visual.image_size
+    # open_clip has no other than these two, and resizes to what is not square, but for squashing, by the second alone.
+    bilinear = settings.interpolation == "bilinear" and (height == width or settings.resize_mode == "squash")
     preprocessing = Preprocessing(
-        (height, width), tuple(settings.mean), tuple(settings.std), settings.interpolation, settings.resize_mode,
-        fill=settings.fill_color,
+        (height, width), tuple(settings.mean), tuple(settings.std), "bilinear" if bilinear else "bicubic",
+        settings.resize_mode, fill=settings.fill_color,
     )  # fmt: skip
-    return LoadedModel(tower, transform(preprocessing), preprocessing)
-
-
-def transform(preprocessing: Preprocessing) -> Callable[[Any], Tensor]:
-    """open_clip's own transform for evaluation."""
-    p = preprocessing
-    settings = open_clip.transform.PreprocessCfg(
-        size=p.size, mean=p.mean, std=p.std, interpolation=p.interpolation, resize_mode=p.resize, fill_color=p.fill
-    )
-    return open_clip.transform.image_transform_v2(settings, is_train=False)
+    return LoadedModel(tower, preprocessing)
 
 
 def english_names(wnids: list[str]) -> list[str]:

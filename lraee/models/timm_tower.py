@@ -1,6 +1,5 @@
 """Rebuild a timm vision transformer as a Tower, and its classifier rows as class embeddings."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +85,7 @@ def load(name: str, weights: Path | None, weight_seed: int, depth: int, crop: fl
     preprocessing = Preprocessing(
         (height, width), data["mean"], data["std"], data["interpolation"], data["crop_mode"], data["crop_pct"]
     )
-    return LoadedModel(tower, transform(preprocessing), preprocessing)
-
-
-def transform(preprocessing: Preprocessing) -> Callable[[Any], Tensor]:
-    """timm's own transform for evaluation."""
-    p = preprocessing
-    return timm.data.create_transform(
-        (3, *p.size), is_training=False, mean=p.mean, std=p.std, interpolation=p.interpolation,
-        crop_pct=p.crop, crop_mode=p.resize,
-    )  # fmt: skip
+    return LoadedModel(tower, preprocessing)
 
 
 def class_embeddings(

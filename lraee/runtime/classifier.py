@@ -16,8 +16,9 @@ from lraee.exits.heads import Heads
 from lraee.exits.policies import POLICIES
 from lraee.exits.scores import Probes
 from lraee.exits.variants import BASE
-from lraee.models.families import FAMILIES, ModelFamily
+from lraee.models.families import FAMILIES
 from lraee.models.tower import ClassEmbeddings
+from lraee.models.transform import transform
 from lraee.registry import parse
 from lraee.runtime.engines import Engine, choose
 from lraee.runtime.exits import ExitHead, Exits, Told
@@ -86,7 +87,7 @@ class EarlyExitCLIP:
             exits=Exits(own.layers, POLICIES[own.policy], own.gates, own.thresholds),
             classes=classes,
             class_names=manifest.class_names,
-            transform=_family(manifest).transform(manifest.preprocessing),
+            transform=transform(manifest.preprocessing),
         )
 
     def predict(self, images: Image | Iterable[Image], top: int = 1) -> list[Prediction]:
@@ -153,10 +154,6 @@ class EarlyExitCLIP:
 
     def _batches(self, images: Image | Iterable[Image]) -> Iterator[Tensor]:
         return pixel_batches(images, self.transform, self.manifest.preprocessing.size)
-
-
-def _family(manifest: Manifest) -> ModelFamily:
-    return parse(FAMILIES, "family", manifest.model)
 
 
 def _heads(export: Export, classes: ClassEmbeddings) -> list[ExitHead]:

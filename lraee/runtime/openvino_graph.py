@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from openvino import opset15 as ops
 from torch import Tensor, nn
 
+from lraee.models.assembly import QuickGelu
 from lraee.models.shape import TowerShape
 from lraee.models.tower import Block, Head, Stem, Tower
 from lraee.quantize.activation_grids import AffineGrid, StaticGrid
 from lraee.quantize.grids import SMALLEST_SCALE
 from lraee.quantize.layers import QuantizedLinear
 from lraee.runtime.exits import ExitHead
-from lraee.runtime.network import QuickGelu
 
 Node: TypeAlias = Any
 
@@ -233,9 +233,13 @@ def _attention(x: Node, block: Block) -> Node:
 def _block(z: Node, block: Block) -> Node:
     z = ops.add(z, _scaled(_attention(_norm(z, block.norm1), block), block.scale1))
     hidden = _linear(_norm(z, block.norm2), block.fc1)
-    quick = isinstance(block.act, QuickGelu)
-    hidden = ops.swish(hidden, _constant(torch.tensor(1.702))) if quick else ops.gelu(hidden, "erf")
-    return ops.add(z, _scaled(_linear(hidden, block.fc2), block.scale2))
+    return ops.add(z, _scaled(_linear(_activated(hidden, block.act), block.fc2), block.scale2))
+
+
+def _activated(x: Node, act: nn.Module) -> Node:
+    if isinstance(act, QuickGelu):
+        return ops.swish(x, _constant(torch.tensor(1.702)))
+    return ops.gelu(x, "tanh" if getattr(act, "approximate", "none") == "tanh" else "erf")
 
 
 def _head(z: Node, head: Head) -> Node:

@@ -32,6 +32,7 @@ RESULTS = f"results/{CONFIG.experiment}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 REPORT = f"reports/{CONFIG.experiment}"
+MODEL = f"{RESULTS}/model.safetensors"
 PRECISIONS = [FP32, *CONFIG.quantizers]
 SCORED = ["gate", "select", "test"]
 # What each job that runs the network takes of a machine; `--resources gpu=1` lets one run at a time.

@@ -7,8 +7,7 @@ rule calibrate_quantizer:
         manifest=f"{RESULTS}/manifest/quant.parquet",
         utilisation=lambda w: utilisation_needed(w.quantizer),
         pictures=pictures("quant", shards("quant")),
-        model=watched(CONFIG.model),
-        usable=f"{RESULTS}/model.json",
+        model=MODEL,
     output:
         f"{RESULTS}/quantizers/{{quantizer}}.safetensors",
     log:
@@ -23,14 +22,12 @@ rule calibrate_quantizer:
         gpu=GPUS,
     params:
         scheme=lambda w: scheme_of(w.quantizer),
-        model=plain(CONFIG.model),
         sources=SOURCES,
         batch=CONFIG.batch,
         device=CONFIG.device,
         checkpoints=lambda w: f"{RESULTS}/checkpoints/quantizers/{w.quantizer}",
         code=lambda w: code(
             "calibrate_quantizer.py",
-            model_module(),
             *source_modules(),
             *scheme_modules(w.quantizer),
         ),
@@ -63,8 +60,7 @@ rule extract_features:
     input:
         manifest=f"{RESULTS}/manifest/{{split}}.parquet",
         pictures=lambda w: pictures(w.split, [w.shard]),
-        model=watched(CONFIG.model),
-        usable=f"{RESULTS}/model.json",
+        model=MODEL,
         state=lambda w: quantizer_state(w.precision),
     output:
         f"{RESULTS}/features/{{precision}}/{{split}}/{{shard}}.parquet",
@@ -82,14 +78,12 @@ rule extract_features:
         gpu=GPUS,
     params:
         scheme=lambda w: scheme_of(w.precision),
-        model=plain(CONFIG.model),
         sources=SOURCES,
         batch=CONFIG.batch,
         device=CONFIG.device,
         files=lambda w: {"": extracted(w.precision, w.split, w.shard)},
         code=lambda w: code(
             "extract_features.py",
-            model_module(),
             *source_modules(),
             *scheme_modules(w.precision),
         ),
@@ -103,8 +97,7 @@ if TOGETHER:
         input:
             **{f"{s}_manifest": f"{RESULTS}/manifest/{s}.parquet" for s in TOGETHER},
             **{f"{s}_pictures": pictures(s, shards(s)) for s in TOGETHER},
-            model=watched(CONFIG.model),
-            usable=f"{RESULTS}/model.json",
+            model=MODEL,
             state=lambda w: quantizer_state(w.precision),
         output:
             [f"{RESULTS}/features/{{precision}}/{s}/000.parquet" for s in TOGETHER],

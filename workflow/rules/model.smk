@@ -1,11 +1,12 @@
-# What the model is, before anything is computed with it: one that cannot be used is refused here.
+# The model as one file, which all that run it read, and what it is: one that cannot be used is refused here.
 
 
 rule describe_model:
     input:
         watched(CONFIG.model),
     output:
-        f"{RESULTS}/model.json",
+        description=f"{RESULTS}/model.json",
+        model=MODEL,
     log:
         f"{LOGS}/describe_model.log",
     benchmark:

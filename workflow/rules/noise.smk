@@ -7,8 +7,7 @@ rule noise_profile:
         pictures=pictures(
             "fit", shards("fit")[: ceil(CONFIG.noise.images / CONFIG.features.shard)]
         ),
-        model=watched(CONFIG.model),
-        usable=f"{RESULTS}/model.json",
+        model=MODEL,
         state=lambda w: quantizer_state(w.quantizer),
     output:
         f"{RESULTS}/noise/{{quantizer}}.parquet",
@@ -24,14 +23,12 @@ rule noise_profile:
         gpu=GPUS,
     params:
         scheme=lambda w: scheme_of(w.quantizer),
-        model=plain(CONFIG.model),
         sources=SOURCES,
         batch=CONFIG.batch,
         device=CONFIG.device,
         images=CONFIG.noise.images,
         code=lambda w: code(
             "noise_profile.py",
-            model_module(),
             *source_modules(),
             *scheme_modules(w.quantizer),
         ),

@@ -24,8 +24,7 @@ rule export_quantizer:
         **evaluated("{quantizer}"),
         hashes=f"{RESULTS}/evaluation/{{quantizer}}/evaluated.json",
         points=f"{RESULTS}/evaluation/{{quantizer}}/points.parquet",
-        model=watched(CONFIG.model),
-        usable=f"{RESULTS}/model.json",
+        model=MODEL,
     output:
         f"{RESULTS}/exports/{{quantizer}}/manifest.json",
         f"{RESULTS}/exports/{{quantizer}}/tensors.safetensors",
@@ -45,7 +44,6 @@ rule export_quantizer:
         evaluated=list(evaluated("")),
         code=lambda w: code(
             "export_quantizer.py",
-            model_module(),
             *policy_modules(),
             *scheme_modules(w.quantizer),
         ),
@@ -79,7 +77,6 @@ rule check_export:
         first=1000,
         code=code(
             "check_export.py",
-            model_module(),
             *source_modules(),
             *policy_modules(),
             *all_modules("runtime/engines"),
@@ -98,7 +95,7 @@ rule measure_latency:
         pictures=pictures("test", shards("test")),
         quant_manifest=f"{RESULTS}/manifest/quant.parquet",
         quant_pictures=pictures("quant", shards("quant")),
-        model=watched(CONFIG.model),
+        model=MODEL,
     output:
         f"{RESULTS}/latency/{{quantizer}}.parquet",
     log:
@@ -112,14 +109,12 @@ rule measure_latency:
         mem_mb=memory,
     params:
         latency=plain(CONFIG.latency) if CONFIG.latency else None,
-        model=plain(CONFIG.model),
         sources=SOURCES,
         batch=CONFIG.batch,
         # Peers that calibrate see what quantizers see, and a little of it: no figure but their speed depends on it.
         calibration=32,
         code=code(
             "measure_latency.py",
-            model_module(),
             *source_modules(),
             *policy_modules(),
             *all_modules("runtime/engines", "runtime/peers"),

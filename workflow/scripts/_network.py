@@ -11,8 +11,9 @@ from lraee.data.pictures import KeptPictures
 from lraee.data.sources import SOURCES, Source
 from lraee.io import read_table
 from lraee.models.device import usable
-from lraee.models.families import FAMILIES, LoadedModel
+from lraee.models.families import LoadedModel
 from lraee.models.packed import packed
+from lraee.models.stored import read_model
 from lraee.models.tower import Tower
 from lraee.quantize.schemes import SCHEMES
 from lraee.registry import parse
@@ -20,9 +21,9 @@ from lraee.tensors import read_tensors
 
 
 def load_model(snakemake: Any) -> LoadedModel:
-    """Load the model, its tower on the device of the settings."""
+    """Read the rule's model, its tower on the device of the settings."""
     device = usable(snakemake.params.device)
-    model = parse(FAMILIES, "family", snakemake.params.model).load()
+    model = read_model(snakemake.input.model)
     model.tower.to(device)
     return model
 

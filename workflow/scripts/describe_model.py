@@ -1,4 +1,4 @@
-"""Load the model once, so that one that cannot be used is refused first, and write down what it is."""
+"""Load the model from its library, refuse one that cannot be used, and write it down for all that run it."""
 
 from _job import logged, use_threads
 
@@ -6,10 +6,13 @@ from lraee.io import write_json
 from lraee.models.describe import describe
 from lraee.models.device import usable
 from lraee.models.families import FAMILIES
+from lraee.models.stored import write_model
 from lraee.registry import parse
 
 with logged(snakemake):
     use_threads(snakemake)
     usable(snakemake.params.device)
     settings = parse(FAMILIES, "family", snakemake.params.model)
-    write_json(snakemake.output[0], describe(settings, settings.load()))
+    model = settings.load()
+    write_model(snakemake.output.model, model)
+    write_json(snakemake.output.description, describe(settings, model))

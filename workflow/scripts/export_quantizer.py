@@ -10,7 +10,7 @@ from lraee.exits.head_plan import HeadKey
 from lraee.exits.heads import read_heads
 from lraee.exits.scores import Probes
 from lraee.io import read_json, read_table
-from lraee.models.families import FAMILIES
+from lraee.models.stored import read_model
 from lraee.quantize.schemes import SCHEMES
 from lraee.registry import parse
 from lraee.runtime.export import Exportable, check_evaluated, export, measured
@@ -19,7 +19,7 @@ from lraee.tensors import read_tensors
 with logged(snakemake):
     p, files, quantizer = snakemake.params, snakemake.input, snakemake.wildcards.quantizer
     check_evaluated(read_json(files.hashes), {name: files[name] for name in p.evaluated})
-    model = parse(FAMILIES, "family", p.model).load()
+    model = read_model(files.model)
     state, header = read_tensors(files.state)
     classes, _, metadata = read_classes(files.classes)
     probes, described = read_tensors(files.probes)

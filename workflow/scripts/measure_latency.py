@@ -11,8 +11,7 @@ from lraee.evaluation.fit import costs_of
 from lraee.evaluation.run import FittedArms
 from lraee.io import read_json, write_table
 from lraee.metrics.settings import LatencySettings
-from lraee.models.families import FAMILIES
-from lraee.registry import parse
+from lraee.models.stored import read_model
 from lraee.runtime import EarlyExitCLIP
 from lraee.runtime.latency import ours, prepared, race, theirs
 
@@ -27,7 +26,7 @@ with logged(snakemake):
         return torch.cat([batch.pixels for batch in batches if batch.samples])
 
     pixels, calibration = first(settings.images), first(snakemake.params.calibration, "quant_")
-    tower = parse(FAMILIES, "family", snakemake.params.model).load().tower
+    tower = read_model(snakemake.input.model).tower
     c = FittedArms.model_validate(read_json(snakemake.input.policies)).arms[0].headline.configuration
     costs = costs_of(c, tower.shape, len(exported.class_names))
     peers, parts = prepared(tower, calibration, settings.peers), []

@@ -53,11 +53,17 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A vision tower in FP32, in evaluation mode, and the transform from a picture to its (3, H, W) input."""
+    """A vision tower in FP32, in evaluation mode, and how a picture becomes its (3, H, W) input."""
 
     tower: "Tower"
-    transform: "Callable[[Image], Tensor]"
     preprocessing: Preprocessing
+
+    @property
+    def transform(self) -> "Callable[[Image], Tensor]":
+        """The transform from a picture to the tower's input."""
+        from lraee.models.transform import transform
+
+        return transform(self.preprocessing)
 
 
 class ModelFamily(Settings, ABC):
@@ -106,10 +112,6 @@ class ModelFamily(Settings, ABC):
     @abstractmethod
     def load(self) -> LoadedModel:
         """Load the vision tower; FileNotFoundError or ValueError name what is missing."""
-
-    @abstractmethod
-    def transform(self, preprocessing: Preprocessing) -> "Callable[[Image], Tensor]":
-        """Return the family's own transform from a picture to the (3, H, W) input."""
 
     @abstractmethod
     def class_embeddings(self, class_names: list[str]) -> "ClassEmbeddings":

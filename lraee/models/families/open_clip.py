@@ -1,19 +1,15 @@
 """CLIP models of open_clip; the embedded Shapes CLIP is one of them."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from lraee.data.sources import read_names
-from lraee.models.families import FAMILIES, LoadedModel, ModelFamily, Preprocessing, weights_kind
+from lraee.models.families import FAMILIES, LoadedModel, ModelFamily, weights_kind
 from lraee.settings import Settings
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-    from torch import Tensor
-
     from lraee.models.tower import ClassEmbeddings
 
 _EMBEDDED = Path(__file__).parent.parent / "embedded"
@@ -64,11 +60,6 @@ class OpenClipModel(ModelFamily):
         from lraee.models.open_clip_tower import load
 
         return load(self.name, self.pretrained, self.weight_seed, self.depth)
-
-    def transform(self, preprocessing: Preprocessing) -> "Callable[[Image], Tensor]":
-        from lraee.models.open_clip_tower import transform
-
-        return transform(preprocessing)
 
     def class_embeddings(self, class_names: list[str]) -> "ClassEmbeddings":
         from lraee.models.open_clip_tower import class_embeddings

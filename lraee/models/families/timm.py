@@ -1,17 +1,13 @@
 """Plain ViT classifiers of timm: their classifier rows serve as class embeddings."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from lraee.models.families import FAMILIES, LoadedModel, ModelFamily, Preprocessing, weights_kind
+from lraee.models.families import FAMILIES, LoadedModel, ModelFamily, weights_kind
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-    from torch import Tensor
-
     from lraee.models.tower import ClassEmbeddings
 
 
@@ -51,11 +47,6 @@ class TimmModel(ModelFamily):
         from lraee.models.timm_tower import load
 
         return load(self.name, self._file, self.weight_seed, self.depth, self.crop)
-
-    def transform(self, preprocessing: Preprocessing) -> "Callable[[Image], Tensor]":
-        from lraee.models.timm_tower import transform
-
-        return transform(preprocessing)
 
     def class_embeddings(self, class_names: list[str]) -> "ClassEmbeddings":
         from lraee.models.timm_tower import class_embeddings
