@@ -49,7 +49,8 @@ def measure(images: int) -> dict[str, float]:
     from lraee.exits.head_plan import HeadKey
     from lraee.exits.heads import initial_heads
     from lraee.exits.score_table import FINAL, score_tables
-    from lraee.exits.scores import Probes, Scorer, score_table
+    from lraee.exits.scores import Scorer, score_table
+    from lraee.exits.signals import Probes
     from lraee.exits.thresholds import surface
     from lraee.exits.variants import BASE, Variant
     from lraee.metrics.compute import components, exit_costs

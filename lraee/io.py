@@ -8,13 +8,15 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+
+# pandas and Arrow are imported where they are used: an exported network is loaded without a table.
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow.parquet as pq
 
 METADATA_KEY = "lraee"
 
@@ -74,22 +76,28 @@ def read_json(path: str | Path) -> Any:
         raise UnreadableFileError(f"{path} is not readable as JSON ({error}); delete it and run again") from error
 
 
-def write_table(path: str | Path, frame: pd.DataFrame) -> None:
+def write_table(path: str | Path, frame: "pd.DataFrame") -> None:
     """Write a tidy table as Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with replacing(path) as partial:
         table = pa.Table.from_pandas(frame, preserve_index=False)
         pq.write_table(table, partial, compression="zstd", write_page_checksum=True)
 
 
-def read_table(path: str | Path) -> pd.DataFrame:
+def read_table(path: str | Path) -> "pd.DataFrame":
     """Read a tidy table; UnreadableFileError names a damaged file."""
     with open_parquet(path) as file:
         return file.read().to_pandas()
 
 
 @contextmanager
-def open_parquet(path: str | Path) -> Iterator[pq.ParquetFile]:
+def open_parquet(path: str | Path) -> "Iterator[pq.ParquetFile]":
     """Open a Parquet file; UnreadableFileError names a truncated or damaged one, also while it is read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file

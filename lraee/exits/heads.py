@@ -9,6 +9,7 @@ as one batched product: they share no parameter and Adam works element by elemen
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,13 +19,15 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from lraee.exits.checkpoint import Checkpoint
-from lraee.exits.development import Development, Part
 from lraee.exits.head_plan import HeadKey
 from lraee.exits.settings import HeadSettings, Supervision
 from lraee.exits.variants import Variant, deal_again
-from lraee.features.store import Features
 from lraee.models.tower import ClassEmbeddings
 from lraee.tensors import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from lraee.exits.development import Development, Part
+    from lraee.features.store import Features
 
 OBJECTIVES: dict[Supervision, tuple[float, float]] = {
     "distilled": (1.0, 1.0),
@@ -89,7 +92,7 @@ def initial_heads(keys: list[HeadKey], width: int, embedding: int, seed: int) ->
     return Heads(keys, {"norm": norm, **weights})
 
 
-def head_inputs(features: Features, keys: Sequence[HeadKey]) -> Tensor:
+def head_inputs(features: "Features", keys: Sequence[HeadKey]) -> Tensor:
     """Pick each head's input vectors: (H, n, d) float32."""
     sources = {"ssa": features.mean, "cls": features.cls}
     picked = [sources[key.aggregation][:, features.layers.index(key.layer)] for key in keys]
@@ -99,7 +102,7 @@ def head_inputs(features: Features, keys: Sequence[HeadKey]) -> Tensor:
 def fit_variant(
     variant: Variant,
     keys: list[HeadKey],
-    pool: Development,
+    pool: "Development",
     classes: ClassEmbeddings,
     settings: HeadSettings,
     seed: int,
@@ -111,14 +114,14 @@ def fit_variant(
     chosen = np.isin(np.arange(len(pool.images.label)), rows)
     layers = sorted({key.layer for key in keys})
 
-    def parts(epoch: int) -> Iterator[Part]:
+    def parts(epoch: int) -> "Iterator[Part]":
         return pool.parts(layers, np.random.default_rng((seed, epoch, 1)))
 
     return fit_heads(parts, chosen, keys, pool.width, classes, settings, seed, checkpoint)
 
 
 def fit_heads(
-    parts: Callable[[int], Iterable[Part]],
+    parts: "Callable[[int], Iterable[Part]]",
     chosen: NDArray[np.bool_],
     keys: list[HeadKey],
     width: int,
@@ -162,12 +165,12 @@ def _rate(settings: HeadSettings, progress: float) -> float:
 
 
 def _batches(
-    parts: Callable[[int], Iterable[Part]],
+    parts: "Callable[[int], Iterable[Part]]",
     chosen: NDArray[np.bool_],
     settings: HeadSettings,
     seed: int,
     description: str,
-) -> Iterator[tuple[Part, NDArray[np.int64]]]:
+) -> "Iterator[tuple[Part, NDArray[np.int64]]]":
     """Yield parts with the rows of a batch in them, for all epochs."""
     with tqdm(total=settings.epochs * int(chosen.sum()), desc=description, unit="img", mininterval=5) as bar:
         for epoch in range(settings.epochs):

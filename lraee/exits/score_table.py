@@ -6,11 +6,13 @@ answer is the exit with aggregation "final" and supervision "own".
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEYS = ("variant", "aggregation", "supervision", "layer")
 SIGNALS = ("confidence", "margin", "entropy", "certainty", "sav", "energy")
@@ -58,7 +60,7 @@ class ScoreTable:
     Every block of a variant holds the same samples in one order; ValueError where one does not.
     """
 
-    def __init__(self, blocks: dict[tuple[str, str, int], pd.DataFrame]) -> None:
+    def __init__(self, blocks: "dict[tuple[str, str, int], pd.DataFrame]") -> None:
         # As arrays, once: pandas takes longer to find a column than what is done with it.
         self._exits = {exit_: {name: block[name].to_numpy() for name in _READ} for exit_, block in blocks.items()}
         (self.depth,) = (layer for *head, layer in blocks if tuple(head) == FINAL)
@@ -98,7 +100,7 @@ class ScoreTable:
         )
 
 
-def score_tables(frame: pd.DataFrame) -> dict[str, ScoreTable]:
+def score_tables(frame: "pd.DataFrame") -> dict[str, ScoreTable]:
     """Split a long score table into one a variant."""
     blocks: dict[str, dict[tuple[str, str, int], pd.DataFrame]] = {}
     for (variant, *head), block in frame.groupby(list(KEYS), observed=True, sort=False):

@@ -1,6 +1,7 @@
 """Quantized Linears and attention products."""
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch.nn import functional
 from lraee.models.tower import Mix
 from lraee.quantize.activation_grids import AffineGrid, Grid
 from lraee.quantize.grids import quantize_affine
-from lraee.quantize.kernels import exact_product
+from lraee.quantize.kernels import Product, exact_product
 from lraee.quantize.trace import Site
 
 
@@ -29,7 +30,12 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("weight_scale", weight_scale)
         self.bias, self.grid = bias, grid
         self.out_features, self.in_features = weight_codes.shape
-        self.product = exact_product(weight_codes, grid.bits)
+
+    @cached_property
+    def product(self) -> Product:
+        """The product with the weight codes; packed at the first run, since whoever runs them elsewhere needs none."""
+        with torch.inference_mode(False), torch.no_grad():
+            return exact_product(self.weight_codes, self.grid.bits)
 
     def forward(self, x: Tensor) -> Tensor:
         scale, zero_point = self.grid.parameters_for(x)

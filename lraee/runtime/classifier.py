@@ -14,7 +14,7 @@ from torch.nn import functional
 from lraee.exits.head_plan import HeadKey
 from lraee.exits.heads import Heads
 from lraee.exits.policies import POLICIES
-from lraee.exits.scores import Probes
+from lraee.exits.signals import Probes
 from lraee.exits.variants import BASE
 from lraee.models.families import FAMILIES
 from lraee.models.tower import ClassEmbeddings
@@ -82,7 +82,7 @@ class EarlyExitCLIP:
         own = manifest.exits
         return cls(
             manifest=manifest,
-            engine=chosen(tower, manifest.preprocessing.size, heads),
+            engine=chosen(tower, manifest.preprocessing.size, heads, manifest.identity),
             heads=heads,
             exits=Exits(own.layers, POLICIES[own.policy], own.gates, own.thresholds),
             classes=classes,

@@ -12,7 +12,7 @@ from torch import Tensor
 from lraee.exits.heads import Heads
 from lraee.exits.policies import Policy
 from lraee.exits.score_table import SIGNALS, ExitScores
-from lraee.exits.scores import Probes, summarise
+from lraee.exits.signals import Probes, summarise
 from lraee.features.extract import at_layer
 from lraee.models.tower import ClassEmbeddings
 

@@ -13,7 +13,7 @@ from lraee.evaluation.fit import Fitted
 from lraee.exits.head_plan import HeadKey
 from lraee.exits.heads import Heads
 from lraee.exits.score_table import FINAL
-from lraee.exits.scores import Probes
+from lraee.exits.signals import Probes
 from lraee.io import file_sha256
 from lraee.models.families import Preprocessing
 from lraee.models.tower import ClassEmbeddings, Tower

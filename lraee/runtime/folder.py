@@ -69,6 +69,11 @@ class Manifest(Settings):
     measured: Measured
     tensors_sha256: str
 
+    @property
+    def identity(self) -> str:
+        """A hash of the whole export, its tensors included."""
+        return _seal(self.model_dump(mode="json"))
+
 
 @dataclass(frozen=True)
 class Export:

@@ -7,7 +7,7 @@ multiplied in float32, which is faster than bytes there as well.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from openvino import opset15 as ops
 from torch import Tensor, nn
 
+from lraee.io import file_sha256
 from lraee.models.assembly import QuickGelu
 from lraee.models.shape import TowerShape
 from lraee.models.tower import Block, Head, Stem, Tower
@@ -25,27 +26,36 @@ from lraee.quantize.activation_grids import AffineGrid, StaticGrid
 from lraee.quantize.grids import SMALLEST_SCALE
 from lraee.quantize.layers import QuantizedLinear
 from lraee.runtime.exits import ExitHead
+from lraee.runtime.graph_cache import core, kept_or_compiled, name_of
 
 Node: TypeAlias = Any
+
+_OWN_CODE = file_sha256(__file__)
+"""Graphs that other code built are not taken for this one's."""
 
 _LEVELS = 256
 """Of every FakeQuantize node: OpenVINO multiplies bytes only where there are as many levels as a byte has."""
 
 
+def _settings(threads: int) -> dict[str, Any]:
+    # In float32 where not in bytes: unasked, OpenVINO computes in bfloat16 where it can.
+    return {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+
+
 def compiled(model: openvino.Model, threads: int) -> openvino.CompiledModel:
-    """Compile for the CPU, in float32 where not in bytes: unasked, OpenVINO computes in bfloat16 where it can."""
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    return openvino.Core().compile_model(model, "CPU", settings)
+    """Compile for the CPU."""
+    return core().compile_model(model, "CPU", _settings(threads))
 
 
 class Graph:
     """A graph of one input, batches first. Single images have one of their own, whose sizes are known when compiling.
 
-    A small graph takes half the time so. Each of the two is built and compiled when first needed.
+    A small graph takes half the time so. Each of the two is built and compiled when first needed, and kept for other
+    processes where `parts` say what it is made of.
     """
 
-    def __init__(self, build: Callable[[], openvino.Model], threads: int) -> None:
-        self._build, self._threads = build, threads
+    def __init__(self, build: Callable[[], openvino.Model], threads: int, parts: Sequence[object] = ()) -> None:
+        self._build, self._threads, self._parts = build, threads, parts
         self._requests: dict[bool, openvino.InferRequest] = {}
 
     def __call__(self, x: Tensor) -> tuple[NDArray[Any], ...]:
@@ -60,10 +70,16 @@ class Graph:
         return results
 
     def _request(self, single: bool) -> openvino.InferRequest:
-        model = self._build()
-        if single:
-            model.reshape([1, *list(model.input().partial_shape)[1:]])
-        return compiled(model, self._threads).create_infer_request()
+        def build() -> openvino.Model:
+            model = self._build()
+            if single:
+                model.reshape([1, *list(model.input().partial_shape)[1:]])
+            return model
+
+        if not self._parts:
+            return compiled(build(), self._threads).create_infer_request()
+        name = name_of(*self._parts, single, self._threads, _OWN_CODE)
+        return kept_or_compiled(name, _settings(self._threads), build).create_infer_request()
 
 
 def segment(tower: Tower, span: tuple[int, int], size: tuple[int, int], head: ExitHead | None = None) -> openvino.Model:

@@ -13,7 +13,8 @@ from sklearn.preprocessing import StandardScaler
 from lraee.exits.head_plan import HeadKey
 from lraee.exits.heads import Heads, initial_heads
 from lraee.exits.score_table import COLUMNS, score_tables
-from lraee.exits.scores import PENALTIES, Probes, Scorer, fit_probes, fit_scorer, predictions, score_table
+from lraee.exits.scores import Scorer, fit_scorer, predictions, score_table
+from lraee.exits.signals import PENALTIES, Probes, fit_probes
 from lraee.exits.variants import BASE, Variant
 from lraee.features.store import Features
 from lraee.models.tower import ClassEmbeddings

@@ -14,7 +14,8 @@ from lraee.exits.head_plan import HeadKey
 from lraee.exits.heads import initial_heads
 from lraee.exits.policies import POLICIES
 from lraee.exits.score_table import ExitScores, ScoreTable
-from lraee.exits.scores import Probes, Scorer
+from lraee.exits.scores import Scorer
+from lraee.exits.signals import Probes
 from lraee.exits.variants import Variant
 from lraee.features.extract import extract
 from lraee.features.store import Features

@@ -8,7 +8,7 @@ from _job import logged
 from lraee.evaluation.run import FittedArms
 from lraee.exits.head_plan import HeadKey
 from lraee.exits.heads import read_heads
-from lraee.exits.scores import Probes
+from lraee.exits.signals import Probes
 from lraee.io import read_json, read_table
 from lraee.models.stored import read_model
 from lraee.quantize.schemes import SCHEMES

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 
 from lraee.exits.policies import POLICIES, Policy
 from lraee.exits.score_table import ExitScores
@@ -18,6 +17,7 @@ from lraee.models.shape import TowerShape
 def fit_gate(signals: NDArray[np.floating], right: NDArray[np.bool_]) -> dict[str, Any]:
     """Fit one gate to signals (n, F) and outcomes (n,); where all outcomes agree the gate is constant."""
     # Imported here: whoever only needs the policy's name (every job reads the configuration) is spared a second.
+    from scipy.special import logit
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -29,6 +29,12 @@ def fit_gate(signals: NDArray[np.floating], right: NDArray[np.bool_]) -> dict[st
         model = LogisticRegression().fit(scaler.transform(signals.astype(np.float64)), right)
         weights, bias = model.coef_[0], float(model.intercept_[0])
     return {"mean": scaler.mean_.tolist(), "scale": scaler.scale_.tolist(), "weights": weights.tolist(), "bias": bias}
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    # SciPy's takes half a second to import, which the first prediction of an exported network would wait for.
+    with np.errstate(over="ignore"):
+        return 1.0 / (1.0 + np.exp(-x))
 
 
 class LearnedGate(Policy):
@@ -45,7 +51,7 @@ class LearnedGate(Policy):
         columns = []
         for exit_, gate in enumerate(fitted):
             signals = scores.signals(gate["features"])[:, exit_].astype(np.float64)
-            columns.append(expit((signals - gate["mean"]) / gate["scale"] @ gate["weights"] + gate["bias"]))
+            columns.append(_sigmoid((signals - gate["mean"]) / gate["scale"] @ gate["weights"] + gate["bias"]))
         return np.stack(columns, axis=1)
 
     def macs(self, shape: TowerShape, features: Sequence[str]) -> int:

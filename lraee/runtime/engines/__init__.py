@@ -18,12 +18,15 @@ class Engine(ABC):
     """A quantized network on the CPU, in float32: whole, and cut behind its exits 0..E-1, where it asks `heads`.
 
     `size` (H, W) is that of its pixels, `package` what has to be installed for it. Engines have as many threads as
-    torch has when they are made.
+    torch has when they are made. `identity` names all that the engine is made of, for what it may keep between
+    processes; without one it keeps nothing.
     """
 
     package: str
 
-    def __init__(self, tower: Tower, size: tuple[int, int], heads: "Sequence[ExitHead]" = ()) -> None:
+    def __init__(
+        self, tower: Tower, size: tuple[int, int], heads: "Sequence[ExitHead]" = (), identity: str = ""
+    ) -> None:
         self._tower, self._size, self._heads = tower, size, heads
         self._ends = [*(head.layer for head in heads), tower.shape.depth]
 

@@ -22,16 +22,18 @@ class OpenVinoEngine(Engine):
 
     package = "openvino"
 
-    def __init__(self, tower: Tower, size: tuple[int, int], heads: Sequence[ExitHead] = ()) -> None:
+    def __init__(self, tower: Tower, size: tuple[int, int], heads: Sequence[ExitHead] = (), identity: str = "") -> None:
         from lraee.runtime.openvino_graph import Graph, segment
 
         super().__init__(tower, size, heads)
         threads, ends = torch.get_num_threads(), [0, *self._ends]
-        self._whole = Graph(partial(segment, tower, (0, tower.shape.depth), size), threads)
-        self._segments = [
-            Graph(partial(segment, tower, span, size, head), threads)
-            for span, head in zip(pairwise(ends), [*heads, None], strict=True)
-        ]
+
+        def graph(span: tuple[int, int], head: ExitHead | None = None) -> Graph:
+            parts = (identity, span, head is not None) if identity else ()
+            return Graph(partial(segment, tower, span, size, head), threads, parts)
+
+        self._whole = graph((0, tower.shape.depth))
+        self._segments = [graph(span, head) for span, head in zip(pairwise(ends), [*heads, None], strict=True)]
 
     def encode(self, pixels: Tensor) -> Tensor:
         return torch.from_numpy(self._whole(pixels)[0])

@@ -19,7 +19,7 @@ class TorchEngine(Engine):
 
     package = "torch"
 
-    def __init__(self, tower: Tower, size: tuple[int, int], heads: Sequence[ExitHead] = ()) -> None:
+    def __init__(self, tower: Tower, size: tuple[int, int], heads: Sequence[ExitHead] = (), identity: str = "") -> None:
         super().__init__(packed(tower), size, heads)
 
     def encode(self, pixels: Tensor) -> Tensor:
