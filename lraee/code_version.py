@@ -6,6 +6,7 @@ is a parameter of every rule: it changes with the script or with any `lraee` mod
 
 import ast
 import hashlib
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 def _imports(path: Path) -> frozenset[Path]:
     """Files of the `lraee` modules (or sibling modules of a script) that `path` imports, anywhere in its body."""
     found: set[Path] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _statements(ast.parse(path.read_text(encoding="utf-8")).body):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -28,13 +29,22 @@ def _imports(path: Path) -> frozenset[Path]:
     return frozenset(found)
 
 
-def _files(module: str, folder: Path) -> set[Path]:
+def _statements(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """Yield statements with all those inside them; expressions, most of a tree, hold no import."""
+    for node in nodes:
+        yield node
+        for block in ("body", "orelse", "handlers", "finalbody", "cases"):
+            yield from _statements(getattr(node, block, ()))
+
+
+@cache
+def _files(module: str, folder: Path) -> frozenset[Path]:
     base = _ROOT if module.split(".")[0] == "lraee" else folder
     target = base.joinpath(*module.split("."))
     candidates = [target.with_suffix(".py"), target / "__init__.py"]
     # Importing a module runs the __init__ of every package on the way.
     parents = [parent / "__init__.py" for parent in target.parents if _ROOT in parent.parents]
-    return {path for path in (*candidates, *parents) if path.is_file()}
+    return frozenset(path for path in (*candidates, *parents) if path.is_file())
 
 
 def reached(*entries: Path) -> list[Path]:

@@ -1,14 +1,16 @@
 """The manifest: which image belongs to which split, decided once before anything is computed."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
-import pandas as pd
 from pydantic import Field, model_validator
 
 from lraee.data.sources import SOURCES, Source
 from lraee.registry import ChosenFrom
 from lraee.settings import Name, PositiveInt, Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Split = Literal["quant", "fit", "gate", "select", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -52,7 +54,7 @@ class DataSettings(Settings):
         return self.sources[source].relevant(taken, split)
 
 
-def split_manifest(source: Source, name: str, sizes: Mapping[str, int], split: str, seed: int) -> pd.DataFrame:
+def split_manifest(source: Source, name: str, sizes: Mapping[str, int], split: str, seed: int) -> "pd.DataFrame":
     """Allot one split: columns sample (0..n-1), split, source (its name), location, label; classes in turn.
 
     `sizes` are those of the splits of this source that decide about this one (see Source.relevant), this one included.

@@ -7,14 +7,16 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from lraee.data.images import Picture
 from lraee.registry import Registry
 from lraee.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Source(Settings, ABC):
@@ -42,7 +44,7 @@ class Source(Settings, ABC):
         return []
 
     @abstractmethod
-    def allot(self, sizes: Mapping[str, int], seed: int) -> pd.DataFrame:
+    def allot(self, sizes: Mapping[str, int], seed: int) -> "pd.DataFrame":
         """Return disjoint samples for splits of the given sizes: columns split, location (str), label (int).
 
         Raises ValueError where the source holds too few images.
@@ -57,7 +59,7 @@ class Source(Settings, ABC):
         """Read one image; raises UnreadableImageError where its content gives none."""
 
 
-def deal(listing: pd.DataFrame, sizes: Mapping[str, int], seed: int, what: str) -> pd.DataFrame:
+def deal(listing: "pd.DataFrame", sizes: Mapping[str, int], seed: int, what: str) -> "pd.DataFrame":
     """Deal a finite listing (columns location, label) out to splits: seeded, disjoint, every class in proportion.
 
     The order depends on each location's digest, not on its place in the listing. A split's images depend on its own

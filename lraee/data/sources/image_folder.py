@@ -4,12 +4,13 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Literal
 
 from lraee.data.images import SUFFIXES, Picture, read_file
 from lraee.data.sources import SOURCES, Source, deal, read_names
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What archives, notebooks and version control leave beside the classes.
 _FOREIGN_FOLDERS = {"__MACOSX"}
@@ -43,7 +44,9 @@ class ImageFolder(Source):
             raise ValueError(f"class list {self.classes} names {twice[0]!r} more than once; remove one of the lines")
         return names
 
-    def allot(self, sizes: Mapping[str, int], seed: int) -> pd.DataFrame:
+    def allot(self, sizes: Mapping[str, int], seed: int) -> "pd.DataFrame":
+        import pandas as pd
+
         listing = pd.DataFrame(self._listing(), columns=["location", "label"])
         return deal(listing, sizes, seed, f"data folder {self.root}")
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Literal
 
 from lraee.data.images import Picture, read_file
 from lraee.data.sources import SOURCES, Source, deal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NAME = "ILSVRC2012_val_{:08d}.JPEG"
 _LEAVES = 1_000
@@ -36,7 +37,9 @@ class ImageNetFlat(Source):
     def class_names(self) -> list[str]:
         return sorted(_wordnet_ids(self._meta).values())
 
-    def allot(self, sizes: Mapping[str, int], seed: int) -> pd.DataFrame:
+    def allot(self, sizes: Mapping[str, int], seed: int) -> "pd.DataFrame":
+        import pandas as pd
+
         listing = pd.DataFrame({"location": self._images(), "label": self._labels()})
         return deal(listing, sizes, seed, f"image folder {self.root}")
 

@@ -1,16 +1,18 @@
 """The embedded Shapes pictures: drawn by code, in any number."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 from PIL import Image as PillowImage
 from pydantic import Field
 
 from lraee.data.images import Picture
 from lraee.data.shapes import HELD_OUT, compositions, render
 from lraee.data.sources import SOURCES, Source
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Every split draws from its own block of indices: no split size can move or overlap another split.
 _BLOCK = 100_000_000
@@ -35,7 +37,9 @@ class ShapesSource(Source):
     def relevant(self, sizes: Mapping[str, int], split: str) -> dict[str, int]:
         return {split: sizes[split]}
 
-    def allot(self, sizes: Mapping[str, int], seed: int) -> pd.DataFrame:
+    def allot(self, sizes: Mapping[str, int], seed: int) -> "pd.DataFrame":
+        import pandas as pd
+
         parts = []
         for split, size in sizes.items():
             indices = _BLOCKS.index(split) * _BLOCK + np.arange(size)

@@ -7,12 +7,13 @@ the standard library alone.
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Literal
 
 from lraee.data.images import SUFFIXES, Picture, decode
 from lraee.data.sources import SOURCES, Source, deal, read_names
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @SOURCES.register("webdataset")
@@ -33,7 +34,9 @@ class WebDataset(Source):
     def class_names(self) -> list[str]:
         return read_names(self.classes)
 
-    def allot(self, sizes: Mapping[str, int], seed: int) -> pd.DataFrame:
+    def allot(self, sizes: Mapping[str, int], seed: int) -> "pd.DataFrame":
+        import pandas as pd
+
         paths = sorted(self.shards.glob("*.tar"))
         if not paths:
             raise FileNotFoundError(f"folder {self.shards} holds no *.tar shard")
@@ -49,8 +52,10 @@ class WebDataset(Source):
         return decode(content)
 
 
-def _list_shard(path: Path, classes: int) -> pd.DataFrame:
+def _list_shard(path: Path, classes: int) -> "pd.DataFrame":
     """List one shard: location "shard.tar:offset:size" and label; ValueError names a damaged or inconsistent shard."""
+    import pandas as pd
+
     try:
         images, labels = _members(path)
     except tarfile.TarError as error:
