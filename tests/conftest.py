@@ -2,6 +2,10 @@
 
 import json
 import os
+
+# Every worker of pytest takes one core, and so does what it starts: more threads than cores wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests import examples
+
 # How long an example takes says nothing on a busy machine.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, max_examples=examples(30))
 settings.load_profile("untimed")
 
 

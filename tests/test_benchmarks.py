@@ -42,7 +42,24 @@ def test_the_memory_benchmark_needs_no_more_images_than_it_is_given():
     assert load("memory")._config(50_000).data.splits["gate"].images == 5_000
 
 
-@pytest.mark.parametrize("name", ["sweep", "memory", "extraction"])
+def test_the_pipeline_benchmark_sums_up_the_jobs_of_each_rule(tmp_path):
+    header = "s\th:m:s\tmax_rss\tcpu_time\n"
+    for name, seconds, cpu in (("heads/fp32", 4.0, 3.0), ("heads/w4a4", 6.5, 5.0), ("report", 2.0, 1.5)):
+        path = tmp_path / "benchmarks" / f"{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{header}{seconds}\t0:00:00\t{100 * seconds}\t{cpu}\n", encoding="utf-8")
+    assert load("pipeline").by_rule(tmp_path).to_dict("records") == [
+        {"rule": "heads", "jobs": 2, "wall_s": 10.5, "longest_s": 6.5, "cpu_s": 8.0, "mib": 650.0},
+        {"rule": "report", "jobs": 1, "wall_s": 2.0, "longest_s": 2.0, "cpu_s": 1.5, "mib": 200.0},
+    ]
+
+
+def test_the_pipeline_benchmark_says_where_it_looked_in_vain(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no benchmark file: run the workflow first"):
+        load("pipeline").by_rule(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["sweep", "memory", "extraction", "pipeline"])
 def test_a_benchmark_says_what_it_measures(name):
     assert "python benchmarks/" in (load(name).__doc__ or "")
 

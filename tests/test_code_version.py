@@ -37,12 +37,15 @@ def tree(tmp_path, monkeypatch):
         path.write_text(text, encoding="utf-8")
     monkeypatch.setattr(code_version, "_ROOT", tmp_path)
     code_version._imports.cache_clear()
+    code_version._files.cache_clear()
     yield tmp_path
     code_version._imports.cache_clear()
+    code_version._files.cache_clear()
 
 
 def hash_of(tree, script="one.py"):
     code_version._imports.cache_clear()
+    code_version._files.cache_clear()
     return code_hash(tree / "scripts" / script)
 
 
@@ -100,6 +103,21 @@ def test_a_new_import_brings_its_module_in(tree):
     assert len({before, between, hash_of(tree)}) == 3
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "def f():\n    {}", "if True:\n    pass\nelse:\n    {}", "for _ in ():\n    pass\nelse:\n    {}",
+        "try:\n    {}\nfinally:\n    pass", "try:\n    pass\nexcept OSError:\n    {}",
+        "try:\n    pass\nfinally:\n    {}", "match 1:\n    case 1:\n        {}", "with open('x'):\n    {}",
+        "class C:\n    async def f(self):\n        while True:\n            {}",
+    ],
+)  # fmt: skip
+def test_an_import_is_found_inside_any_statement(tmp_path, where):
+    (tmp_path / "mine.py").write_text("", encoding="utf-8")
+    (tmp_path / "script.py").write_text(where.format("import mine") + "\n", encoding="utf-8")
+    assert tmp_path / "mine.py" in reached(tmp_path / "script.py")
+
+
 def test_contents_moved_between_files_change_the_hash(tree):
     before = hash_of(tree)
     (tree / "lraee/base.py").write_text(TREE["lraee/hinted.py"], encoding="utf-8")
@@ -114,6 +132,7 @@ def test_modules_that_import_each_other_end(tree):
 
 def test_entries_may_be_modules_besides_the_script(tree):
     code_version._imports.cache_clear()
+    code_version._files.cache_clear()
     extra = tree / "lraee/unrelated.py"
     both = code_hash(tree / "scripts/one.py", extra)
     assert both == code_hash(extra, tree / "scripts/one.py")
@@ -150,6 +169,7 @@ def test_the_hash_does_not_depend_on_a_link_in_the_way(tmp_path):
 
 def reached_modules(script, *modules):
     code_version._imports.cache_clear()
+    code_version._files.cache_clear()
     paths = reached(ROOT / "workflow" / "scripts" / script, *(ROOT / "lraee" / module for module in modules))
     return {str(path.relative_to(ROOT)) for path in paths}
 

@@ -15,6 +15,7 @@ from lraee.models import vision_ops  # noqa: F401  (before torchvision)
 from tests.data.encoded import claiming, png
 
 from torchvision.datasets.folder import pil_loader  # isort: skip
+from tests import examples
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
 DEEP = np.random.default_rng(1).integers(0, 2**16, (24, 20, 4), dtype=np.uint16)
@@ -231,7 +232,7 @@ def _picture_or_reason(content: bytes) -> None:
     assert _outcome(content) == outcome
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(67))
 @given(st.binary(max_size=400))
 @pytest.mark.filterwarnings("ignore")
 def test_any_bytes_give_a_picture_or_a_reason(content: bytes) -> None:
@@ -246,7 +247,7 @@ def test_a_picture_cut_anywhere_gives_a_picture_or_a_reason(name: str) -> None:
         _picture_or_reason(whole[:length])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(13))
 @given(data=st.data())
 @pytest.mark.parametrize("name", WHOLE)
 @pytest.mark.filterwarnings("ignore")
@@ -259,7 +260,7 @@ def test_flipped_bits_give_a_picture_or_a_reason(name: str, data: st.DataObject)
     _picture_or_reason(bytes(content))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(20))
 @given(head=st.sampled_from(sorted(WHOLE)), size=st.integers(4, 200), tail=st.binary(max_size=300))
 @pytest.mark.filterwarnings("ignore")
 def test_a_header_followed_by_rubbish_gives_a_picture_or_a_reason(head: str, size: int, tail: bytes) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from lraee.data.manifest import SPLITS, DataSettings, class_names
+from tests import examples
 from tests.data.manifests import build_manifest
 
 
@@ -30,7 +31,7 @@ SHAPES = {"shapes": {"source": "shapes"}}
 sizes_of = st.tuples(*[st.integers(1, 200)] * 5).map(lambda sizes: dict(zip(SPLITS, sizes, strict=True)))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=examples(10))
 @given(sizes_of)
 def test_a_manifest_has_every_split_in_full_and_no_image_twice(sizes: dict[str, int]) -> None:
     manifest = build_manifest(_data(SHAPES, sizes), 0)

@@ -16,6 +16,7 @@ from lraee.data.shapes import compositions, render
 from lraee.data.sources import SOURCES, Source
 from lraee.data.sources.shapes import ShapesSource
 from lraee.io import UnreadableFileError
+from tests import examples
 
 
 class _Sized(Source):
@@ -57,7 +58,7 @@ def test_kept_shapes_are_the_bytes_that_render_draws(tmp_path: Path) -> None:
         assert np.asarray(picture.image).tobytes() == render(0, int(location), compositions()[1][label]).tobytes()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=examples(10))
 @given(sizes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4, unique=True))
 def test_pictures_of_any_size_come_back_to_the_byte(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[tuple[int, int]]

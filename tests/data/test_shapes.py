@@ -11,6 +11,7 @@ from PIL import ImageColor
 
 from lraee.data.shapes import COLOURS, Composition, compositions, render
 from lraee.data.sources.shapes import ShapesSource
+from tests import examples
 
 
 def _draw(job: tuple[int, int, Composition]) -> bytes:
@@ -58,7 +59,7 @@ def test_a_picture_has_the_same_bytes_in_every_process_and_order() -> None:
     assert there[::-1] == here
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=examples(10))
 @given(st.integers(0, 2**31), st.integers(0, 10**9), st.integers(0, 143))
 def test_the_source_opens_the_picture_that_render_draws(seed: int, index: int, label: int) -> None:
     source = ShapesSource(source="shapes", picture_seed=seed)
@@ -66,7 +67,7 @@ def test_the_source_opens_the_picture_that_render_draws(seed: int, index: int, l
     assert opened.tobytes() == render(seed, index, compositions()[1][label]).tobytes()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=examples(10))
 @given(st.integers(0, 2**31), st.integers(0, 10**9), st.integers(0, 719))
 def test_another_seed_index_or_composition_gives_another_picture(seed: int, index: int, number: int) -> None:
     every = [*compositions()[0], *compositions()[1]]

@@ -17,6 +17,7 @@ from lraee.data.sources.image_folder import ImageFolder
 from lraee.data.sources.shapes import ShapesSource
 from lraee.data.sources.webdataset import WebDataset
 from lraee.io import read_table, write_table
+from tests import examples
 
 SPLITS = ("quant", "fit", "gate", "select", "test")
 
@@ -51,7 +52,7 @@ def _folder(root: Path, classes: list[str], each: int) -> Path:
 sizes_of = st.tuples(*[st.integers(1, 12)] * 5).map(lambda sizes: dict(zip(SPLITS, sizes, strict=True)))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=examples(10))
 @given(sizes_of, st.integers(2, 5), st.integers(0, 1000))
 def test_deal_fills_every_split_with_different_images(sizes: dict[str, int], classes: int, seed: int) -> None:
     dealt = deal(_listing(classes, 60), sizes, seed, "listing")
@@ -60,7 +61,7 @@ def test_deal_fills_every_split_with_different_images(sizes: dict[str, int], cla
     assert (dealt["location"].str.extract(r"class(\d+)/")[0].astype(int) == dealt["label"]).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=examples(10))
 @given(sizes_of, st.integers(2, 5), st.integers(0, 1000))
 def test_deal_takes_classes_in_turn(sizes: dict[str, int], classes: int, seed: int) -> None:
     dealt = deal(_listing(classes, 60), sizes, seed, "listing")
@@ -74,7 +75,7 @@ def test_deal_gives_equal_classes_where_sizes_are_multiples(split: str) -> None:
     assert dealt[dealt["split"] == split]["label"].value_counts().to_dict() == dict.fromkeys(range(4), 5)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=examples(10))
 @given(sizes_of, st.sampled_from(SPLITS), st.integers(1, 20))
 def test_enlarging_a_split_only_adds_images_to_it_and_leaves_earlier_splits(
     sizes: dict[str, int], grown: str, more: int
@@ -248,7 +249,7 @@ def test_one_image_a_class_suffices_for_five_splits() -> None:
     assert sorted(dealt["label"]) == list(range(250))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(20))
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.data())
 def test_every_split_has_each_class_in_proportion(classes: list[int], data: st.DataObject) -> None:
     """The bound is that of any slice of the dealing order: each class is within half an image of its share at any
@@ -388,7 +389,7 @@ def test_images_of_a_shard_are_converted_and_refused_as_files_are(tmp_path: Path
         source.open(third, 0)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=examples(10))
 @given(sizes_of, sizes_of)
 def test_the_size_of_one_split_of_shapes_moves_no_other(first: dict[str, int], second: dict[str, int]) -> None:
     source = ShapesSource(source="shapes")

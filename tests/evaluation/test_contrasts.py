@@ -25,6 +25,7 @@ from lraee.evaluation.contrasts import (
 )
 from lraee.evaluation.fit import Static
 from lraee.metrics.statistics import mcnemar_p, wilson
+from tests import examples
 from tests.evaluation.tables import (
     BLOCK,
     CLASSES,
@@ -186,7 +187,7 @@ def test_classes_sum_to_the_whole_and_are_corrected_together(evaluated, points, 
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=examples(6))
 def test_classes_always_sum_to_the_whole(seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, CLASSES, 60)

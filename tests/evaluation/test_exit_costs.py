@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from lraee.evaluation.bench import spent
 from lraee.metrics.compute import FLOAT_BITS, bit_operations, components, exit_costs, static_costs, whole_tower
 from lraee.models.shape import TowerShape
+from tests import examples
 
 # Worked by hand: stem 2*5*2 = 20. Block: QKV 3*2*6 = 36, QK' and AV 2*9*2 = 36, projection 3*2*2 = 12, MLP
 # 2*3*2*4 = 48, together 132. Own head 2*3 = 6. An exit: 2*2 + 2*3 = 10 and 3*7 = 21 class products; a gate: SAV 2*2
@@ -90,7 +91,7 @@ def test_a_network_without_exits_spends_the_same_on_every_image():
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(13))
 def test_in_fp32_bit_operations_save_what_macs_save(place):
     row = used(place, coverage=FP32)
     assert row["bops_saved"] == pytest.approx(row["saved"])
@@ -99,7 +100,7 @@ def test_in_fp32_bit_operations_save_what_macs_save(place):
 
 
 @given(st.sets(st.integers(1, 11), min_size=1, max_size=5), st.integers(1, 1000), st.integers(0, 50_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(13))
 def test_leaving_later_always_costs_more(layers, classes, gate):
     costs = exit_costs(components(VIT_B_32, classes, gate), sorted(layers))
     assert (np.diff(costs.leaving) > 0).all()

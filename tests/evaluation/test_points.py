@@ -20,6 +20,7 @@ from lraee.evaluation.points import (
     static_row,
 )
 from lraee.metrics.statistics import mcnemar_p, wilson
+from tests import examples
 from tests.evaluation.tables import (
     BLOCK,
     CLASSES,
@@ -129,7 +130,7 @@ def test_bounds_worked_by_hand(bench):
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(10))
 def test_the_oracle_is_right_wherever_any_routing_is(seed):
     rng = np.random.default_rng(seed)
     answers = {key: rng.integers(0, 3, 40) for key in (SSA8, SSA10)}
@@ -220,7 +221,7 @@ def test_costs_by_component_worked_by_hand(bench):
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["confidence", "learned-scalar"]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(10))
 def test_components_sum_to_the_routed_and_the_full_depth_point(seed, policy):
     rng = np.random.default_rng(seed)
     answers = {key: rng.integers(0, 3, 30) for key in (SSA8, SSA10)}

@@ -15,6 +15,7 @@ from lraee.exits.routing import route
 from lraee.exits.score_table import ExitScores
 from lraee.exits.thresholds import ThresholdGrid
 from lraee.models.shape import TowerShape
+from tests import examples
 
 FEATURES = ("confidence", "margin", "sav")
 NAMES = ["class-thresholds", "confidence", "entropy", "learned-gate", "learned-scalar", "margin", "patience"]
@@ -157,7 +158,7 @@ def test_a_signal_without_any_spread_does_not_break_the_gate():
 
 @pytest.mark.parametrize("name", NAMES)
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(10))
 def test_readiness_is_a_share_and_survives_json_exactly(name, seed):
     scores, policy = random_scores(seed, n=40), POLICIES[name]
     fitted = policy.fit(scores, noisy_outcomes(scores, seed), FEATURES)
@@ -199,7 +200,7 @@ def pabee(predictions, patience):
 
 
 @given(seed=st.integers(0, 10_000), exits=st.integers(2, 7), classes=st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20))
 def test_patience_is_pabees_loop(seed, exits, classes):
     prediction = np.random.default_rng(seed).integers(0, classes, (20, exits))
     policy = POLICIES["patience"]
@@ -239,7 +240,7 @@ def test_an_easy_class_leaves_at_a_lower_threshold_and_an_unknown_one_at_the_com
 
 
 @given(seed=st.integers(0, 10_000), tau=st.floats(0.0, 0.99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(13))
 def test_shifting_the_confidence_is_a_threshold_for_each_class(seed, tau):
     gate, scores, policy = random_scores(seed), random_scores(seed + 1), POLICIES["class-thresholds"]
     fitted = policy.fit(gate, noisy_outcomes(gate), ())

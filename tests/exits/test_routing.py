@@ -6,6 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from lraee.exits.routing import answers, oracle_place, outcome, random_place, route
 from lraee.exits.score_table import ExitScores
+from tests import examples
 
 INF = np.inf
 unit = st.floats(0.0, 1.0)
@@ -39,7 +40,7 @@ def test_minus_infinity_lets_all_leave_and_plus_infinity_none():
 
 
 @given(arrays(np.float64, (20, 3), elements=unit), arrays(np.float64, 3, elements=unit), st.integers(0, 2), unit)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(27))
 def test_a_lower_threshold_never_makes_anyone_leave_later(readiness, thresholds, exit_, share):
     lower = thresholds.copy()
     lower[exit_] *= share
@@ -47,7 +48,7 @@ def test_a_lower_threshold_never_makes_anyone_leave_later(readiness, thresholds,
 
 
 @given(arrays(np.float64, (20, 3), elements=unit), arrays(np.float64, 3, elements=unit))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(13))
 def test_routing_equals_walking_through_the_exits_one_by_one(readiness, thresholds):
     def walk(row):
         for place, (value, threshold) in enumerate(zip(row, thresholds, strict=True)):
@@ -74,7 +75,7 @@ def test_shares_count_places_where_nobody_leaves():
 
 
 @given(arrays(np.int64, 30, elements=st.integers(0, 2)))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(10))
 def test_shares_sum_to_one(place):
     result = outcome(scores_of([[1, 1]] * 30, [1] * 30, [1] * 30), place)
     assert result.shares.sum() == pytest.approx(1.0)
@@ -91,7 +92,7 @@ small = arrays(np.int32, (25, 3), elements=st.integers(0, 2))
 
 
 @given(small, arrays(np.int64, 25, elements=st.integers(0, 2)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20))
 def test_no_routing_is_right_where_the_oracle_is_wrong(answered, place):
     scores = scores_of(answered[:, :2], answered[:, 2], [0] * 25)
     best = outcome(scores, oracle_place(scores))
@@ -102,7 +103,7 @@ def test_no_routing_is_right_where_the_oracle_is_wrong(answered, place):
 
 
 @given(arrays(np.int64, st.integers(1, 60), elements=st.integers(0, 3)), st.integers(0, 9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(13))
 def test_random_places_have_the_same_shares(place, seed):
     dealt = random_place(place, seed)
     assert sorted(dealt) == sorted(place)

@@ -15,6 +15,7 @@ from lraee.exits.rules.fixed_sequence import SEQUENCE
 from lraee.exits.rules.global_threshold import inr_factors, scaled
 from lraee.exits.rules.risk_accuracy_gap import gap_bound
 from lraee.exits.thresholds import ThresholdGrid
+from tests import examples
 
 GRID = ThresholdGrid(low=0.25, high=0.75, points=3).values
 NAMES = ["global", "layer-adaptive", "risk-accuracy-gap", "risk-disagreement"]
@@ -89,7 +90,7 @@ def search(s, max_cost, name):
 
 @pytest.mark.parametrize("name", ["layer-adaptive", "global"])
 @given(s=selections(), budget=st.integers(-20, 95).map(lambda percent: percent / 100))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20))
 def test_a_rule_finds_the_most_accurate_and_of_equals_the_cheapest(name, s, budget):
     thresholds = RULES[name].choose(s, spend(budget))
     expected = search(s, (1.0 - budget) * s.full, name)
@@ -110,7 +111,7 @@ def test_budget_rules_worked_by_hand(name):
 
 
 @given(s=selections(), budget=st.floats(0.0, 0.9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(13))
 def test_one_threshold_for_all_is_the_diagonal_of_the_surface_and_never_better_than_one_each(s, budget):
     thresholds = RULES["global"].choose(s, spend(budget))
     each = RULES["layer-adaptive"].choose(s, spend(budget))
@@ -163,7 +164,7 @@ def test_the_global_rule_chooses_among_the_scaled_thresholds():
 
 
 @given(s=selections(), exponent=st.floats(-2.0, 2.0), seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(13))
 def test_the_scaled_rule_finds_the_best_of_its_path(s, exponent, seed):
     inr = np.random.default_rng(seed).uniform(0.5, 20.0, s.readiness.shape[1])
     s = make_selection(s.readiness, s.right, s.agrees, s.costs, inr)
@@ -204,7 +205,7 @@ def literal(name, s, level, delta):
 
 @pytest.mark.parametrize("name", RISKS)
 @given(s=selections(most=60), level=ODD_SHARES, delta=ODD_SHARES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(10))
 def test_a_risk_rule_is_the_literal_sequence_of_exact_tests(name, s, level, delta):
     assert RULES[name].choose(s, keep(level, delta)) == pytest.approx(literal(name, s, level, delta))
 
@@ -235,7 +236,7 @@ def test_a_gap_rule_worked_by_hand():
 
 
 @given(n=st.integers(1, 300), seed=st.integers(0, 1000), delta=st.floats(0.01, 0.5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20))
 def test_the_gap_bound_is_the_difference_of_exact_limits(n, seed, delta):
     rng = np.random.default_rng(seed)
     lost = np.append(rng.integers(0, n + 1, 3), [0, n])
@@ -247,7 +248,7 @@ def test_the_gap_bound_is_the_difference_of_exact_limits(n, seed, delta):
 
 @pytest.mark.parametrize("name", RISKS)
 @given(s=selections(most=60), levels=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(13))
 def test_whoever_accepts_more_risk_gets_no_higher_threshold(name, s, levels):
     strict, lax = (RULES[name].choose(s, keep(level)) for level in sorted(levels))
     assert lax[0] <= strict[0]

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from lraee.exits.routing import route
 from lraee.exits.thresholds import ThresholdGrid, best_within, surface, tally
+from tests import examples
 
 GRID = ThresholdGrid(low=0.25, high=0.75, points=3).values
 
@@ -46,7 +47,7 @@ def test_one_threshold_point_is_enough():
 
 
 @given(cases())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20))
 def test_the_surface_equals_routing_with_every_combination(case):
     readiness, right, costs = case
     whole = surface(readiness, right, costs, GRID)
@@ -68,7 +69,7 @@ def test_the_surface_worked_by_hand():
 
 
 @given(cases(), st.integers(0, 10_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20))
 def test_the_tally_along_a_path_equals_routing_at_each_of_its_steps(case, seed):
     readiness, right, _ = case
     exits = readiness.shape[1]

@@ -13,6 +13,7 @@ from lraee.exits.variants import (
     temperature_variant,
     variants,
 )
+from tests import examples
 
 
 def _images(rows):
@@ -26,7 +27,7 @@ rows = st.lists(
 
 
 @given(rows, st.integers(1, 10))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20))
 def test_dealing_again_keeps_every_splits_images_of_each_source_and_class(listed, seed):
     images = _images(listed)
     dealt = deal_again(images, seed)
@@ -70,7 +71,7 @@ def test_variants_are_found_again_by_what_they_differ_in():
 
 
 @given(rows, st.integers(0, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(13))
 def test_dealing_again_leaves_the_images_themselves_alone(listed, seed):
     images = _images(listed)
     before = images.split.copy()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lraee.io import UnreadableFileError, read_header, read_json, read_table, replacing, write_json, write_table
 from lraee.tensors import read_tensors, write_tensors
+from tests import examples
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -45,7 +46,7 @@ def test_the_final_name_appears_only_at_the_end_and_folders_are_made(tmp_path: P
     assert [path.name for path in final.parent.iterdir()] == ["a.txt"]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=examples(10))
 @given(json_values)
 def test_json_is_read_as_written(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
     path = tmp_path_factory.mktemp("json") / "a.json"

@@ -43,6 +43,7 @@ from lraee.models.shape import TowerShape
 from lraee.models.tower import ROLES
 from lraee.quantize.schemes import Coverage, Part
 from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
+from tests import examples
 
 VIT_B_32 = TowerShape(depth=12, tokens=50, width=768, hidden=3072, patch=3072, embedding=512, projected=True)
 PARTS: tuple[Part, ...] = ("qkv", "products", "proj", "fc1", "fc2")
@@ -203,21 +204,21 @@ def test_coverage_refuses_too_few_or_too_many_blocks_and_bits_that_reach_no_line
             coverage_of(small_tower(), [nothing] * 3)  # type: ignore[list-item]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(13))
 @given(shapes, pairs)
 def test_a_block_with_the_same_bits_everywhere_costs_macs_times_both(shape: TowerShape, pair: tuple[int, int]) -> None:
     assert block_bops(shape, dict.fromkeys(PARTS, pair)) == block_macs(shape) * pair[0] * pair[1]
     assert block_bops(shape, {}) == block_macs(shape) * 1024
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(13))
 @given(shapes, blocks)
 def test_a_block_of_mixed_bits_saves_the_sum_of_what_its_parts_save(shape: TowerShape, bits: BlockBits) -> None:
     each = [block_macs(shape) * 1024 - block_bops(shape, {part: pair}) for part, pair in bits.items()]
     assert block_bops(shape, bits) == block_macs(shape) * 1024 - sum(each)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(13))
 @given(shapes, blocks, st.sampled_from(PARTS), st.integers(0, 1))
 def test_one_bit_less_costs_less(shape: TowerShape, bits: BlockBits, part: Part, factor: int) -> None:
     before = bits.get(part, (FLOAT_BITS, FLOAT_BITS))
@@ -225,7 +226,7 @@ def test_one_bit_less_costs_less(shape: TowerShape, bits: BlockBits, part: Part,
     assert block_bops(shape, {**bits, part: fewer}) < block_bops(shape, bits)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(13))
 @given(shapes, st.integers(2, 8), st.integers(2, 8))
 def test_bits_that_are_the_same_everywhere_are_their_own_mean(shape: TowerShape, weights: int, acts: int) -> None:
     found = coverage_of(small_tower(shape), [dict.fromkeys(PARTS, (weights, acts))] * shape.depth)
@@ -263,7 +264,7 @@ def test_bit_operations_of_exits_in_blocks_of_unlike_bits_by_hand() -> None:
     assert (static.full_blocks, static.full) == (costs.full_blocks, costs.full)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(13))
 @given(shapes, st.integers(1, 1000), st.integers(0, 99), st.integers(2, FLOAT_BITS))
 def test_a_whole_tower_costs_its_bits_squared_and_what_exits_add_1024(
     shape: TowerShape, classes: int, gate: int, bits: int
@@ -289,7 +290,7 @@ def test_bit_operations_of_a_quantizer_are_those_of_the_linears_that_it_covers(t
         assert bops == quantized * 8 * 7 + (whole - quantized) * 1024
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(13))
 @given(shapes, st.lists(blocks, min_size=12, max_size=12), st.integers(0, 99), st.data())
 def test_what_two_exits_differ_by_is_the_blocks_between_them_and_one_exit(
     shape: TowerShape, bits: list[BlockBits], gate: int, data: st.DataObject
@@ -306,7 +307,7 @@ def test_what_two_exits_differ_by_is_the_blocks_between_them_and_one_exit(
     assert costs.full_blocks == pytest.approx(sum(coverage.block_bops))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(17))
 @given(shapes, st.integers(1, 1000), st.integers(0, 99), st.data())
 def test_leaving_later_costs_more(shape: TowerShape, classes: int, gate: int, data: st.DataObject) -> None:
     layers = sorted(data.draw(st.sets(st.integers(1, shape.depth - 1), min_size=1)))
@@ -320,7 +321,7 @@ def test_leaving_later_costs_more(shape: TowerShape, classes: int, gate: int, da
     assert costs.blocks[-1] == costs.full_blocks
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=examples(10))
 @given(shapes)
 def test_no_exit_at_all_costs_full_depth(shape: TowerShape) -> None:
     costs = exit_costs(components(shape, 10, gate=3), [])

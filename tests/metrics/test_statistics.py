@@ -20,6 +20,7 @@ from lraee.metrics.statistics import (
     quadrants,
     wilson,
 )
+from tests import examples
 
 Z = 1.959963984540054
 answers = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
@@ -39,7 +40,7 @@ def test_wilson_equals_the_formula_worked_by_hand():
 
 
 @given(st.integers(1, 50_000), st.floats(0.0, 1.0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20))
 def test_wilson_contains_the_share_inside_the_unit_interval(n, share):
     correct = round(share * n)
     value, low, high = wilson(correct, n)
@@ -168,7 +169,7 @@ def test_holm_passes_over_what_was_not_tested():
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=30))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(10))
 def test_holm_is_the_step_down_rule_and_never_lowers_a_p_value(p_values):
     p = np.array(p_values)
     order = np.argsort(p, kind="stable")
@@ -184,7 +185,7 @@ def test_holm_agrees_with_statsmodels():
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(27))
 def test_mcnemar_agrees_with_statsmodels(rescue, loss):
     theirs = 1.0 if rescue + loss == 0 else mcnemar([[7, rescue], [loss, 9]], exact=True).pvalue
     assert mcnemar_p(rescue, loss) == pytest.approx(theirs, rel=1e-9, abs=1e-300)
@@ -204,7 +205,7 @@ def test_quadrants_worked_by_hand():
 
 
 @given(answers)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20))
 def test_quadrants_sum_to_the_images_and_give_the_difference(pairs):
     first, second = split_pairs(pairs)
     q = quadrants(first, second)
@@ -222,7 +223,7 @@ def test_compare_is_positive_where_the_first_is_better():
 
 
 @given(answers, st.integers(0, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(13))
 def test_swapping_the_sides_turns_the_difference_and_keeps_the_p_value(pairs, seed):
     first, second = split_pairs(pairs)
     (forward, p), (backward, q) = compare(first, second, seed), compare(second, first, seed)

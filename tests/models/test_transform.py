@@ -15,6 +15,7 @@ from lraee.models.transform import transform
 
 import open_clip  # isort: skip
 import timm  # isort: skip
+from tests import examples
 
 MEAN, STD = (0.48, 0.45, 0.40), (0.27, 0.26, 0.28)
 sides = st.integers(1, 90)
@@ -27,7 +28,7 @@ def picture(height: int, width: int) -> Image.Image:
 
 
 @given(sides, sides, sizes, st.sampled_from(["shortest", "longest", "squash"]), st.sampled_from([0, 255]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(67))
 def test_pixels_are_open_clips(height: int, width: int, size: tuple[int, int], resize: str, fill: int) -> None:
     theirs = open_clip.transform.PreprocessCfg(size=size, mean=MEAN, std=STD, resize_mode=resize, fill_color=fill)
     expected = open_clip.transform.image_transform_v2(theirs, is_train=False)
@@ -40,7 +41,7 @@ def test_pixels_are_open_clips(height: int, width: int, size: tuple[int, int], r
     sides, sides, sizes, st.sampled_from(["center", "squash", "border"]), st.sampled_from([0.5, 0.875, 0.9, 1.0]),
     st.sampled_from(["bicubic", "bilinear"]),
 )  # fmt: skip
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(67))
 def test_pixels_are_timms(
     height: int, width: int, size: tuple[int, int], mode: str, crop: float, interpolation: str
 ) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -43,7 +43,6 @@ def test_min_max_is_the_percentile_100() -> None:
     torch.testing.assert_close((scale, zero_point), expected)
 
 
-@settings(deadline=None)
 @given(st.integers(2, 8), st.integers(0, 200), st.floats(-20, 20))
 def test_values_in_range_are_rounded_by_half_a_step_at_most(bits: int, seed: int, shift: float) -> None:
     x = _random(50, 3, seed=seed) + shift

@@ -19,6 +19,7 @@ from lraee.quantize.moments import Moments, moments_of
 from lraee.quantize.schemes.erq import Erq
 from lraee.quantize.schemes.repq_vit import RepQVit
 from lraee.quantize.trace import trace
+from tests import examples
 
 
 def _scheme(bits: int = 4, **settings: Any) -> Erq:
@@ -42,7 +43,7 @@ def _cost(error: Tensor, covariance: Tensor) -> Tensor:
     return (error @ covariance * error).sum(1)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=examples(10))
 @given(st.integers(0, 300), st.integers(2, 8))
 def test_refinement_ends_where_no_single_change_helps_and_below_the_nearest_values(seed: int, width: int) -> None:
     covariance = _moments(_rows(seed, width)).covariance

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lraee.quantize.grids import affine_parameters, quantize_affine, quantize_weight, weight_scale
+from tests import examples
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -17,7 +18,7 @@ floats = st.floats(-100.0, 100.0, width=32, allow_subnormal=False)
 vectors = hnp.arrays(np.float32, st.integers(2, 40), elements=floats)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(20))
 @given(vectors, st.integers(2, 8))
 def test_affine_parameters_are_torchs(values: np.ndarray, bits: int) -> None:
     x = torch.tensor(values)
@@ -29,7 +30,7 @@ def test_affine_parameters_are_torchs(values: np.ndarray, bits: int) -> None:
     assert abs(int(zero_point) - int(expected_zero)) == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(20))
 @given(hnp.arrays(np.float32, (3, 8), elements=floats), st.integers(2, 8), st.booleans())
 def test_weight_scales_are_torchs(values: np.ndarray, bits: int, per_channel: bool) -> None:
     weight = torch.tensor(values)
@@ -74,7 +75,7 @@ def test_affine_codes_by_hand() -> None:
     assert quantize_affine(values, scale, zero_point, 2).tolist() == [0.0, 0.0, 1.0, 1.0, 2.0, 3.0, 3.0]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(20))
 @given(vectors, st.integers(2, 8))
 def test_codes_stay_in_range_and_errors_within_half_a_step(values: np.ndarray, bits: int) -> None:
     x = torch.tensor(values)
@@ -88,7 +89,7 @@ def test_codes_stay_in_range_and_errors_within_half_a_step(values: np.ndarray, b
     assert (error[inside] <= scale * (0.5 + 1e-4) + 1e-6).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(20))
 @given(vectors, st.integers(2, 8))
 def test_zero_is_represented_exactly(values: np.ndarray, bits: int) -> None:
     x = torch.tensor(values)
@@ -97,7 +98,7 @@ def test_zero_is_represented_exactly(values: np.ndarray, bits: int) -> None:
     assert quantize_affine(torch.zeros(1), scale, zero_point, bits).item() == zero_point.item()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(13))
 @given(hnp.arrays(np.float32, (4, 6), elements=floats), st.integers(2, 8), st.booleans())
 def test_weight_codes_stay_in_range_and_errors_within_half_a_step(
     values: np.ndarray, bits: int, per_channel: bool
@@ -138,7 +139,7 @@ def test_the_codes_of_halves_go_to_the_even_multiple_of_the_scale() -> None:
     assert quantize_affine(values, torch.tensor(1.0), torch.tensor(3.0), 8).tolist() == [1.0, 3.0, 3.0, 5.0, 5.0]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=examples(33))
 @given(
     hnp.arrays(
         np.float32, (2, 3, 40),

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import block_diag, hadamard
 from torch import Tensor, nn
@@ -30,7 +30,6 @@ def test_the_rotation_is_scipys_hadamard_matrix_block_by_block(width: int, size:
     np.testing.assert_allclose(Rotation(width)(torch.eye(width)).numpy(), expected, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(width=st.integers(1, 200), seed=st.integers(0, 100))
 def test_the_rotation_keeps_lengths_and_undoes_itself(width: int, seed: int) -> None:
     x = torch.randn(2, 3, width, generator=torch.Generator().manual_seed(seed))

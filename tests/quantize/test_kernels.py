@@ -16,6 +16,7 @@ from lraee.quantize.layers import QuantizedLinear
 from lraee.quantize.schemes import ActivationSpec, WeightSpec
 from lraee.quantize.schemes.dynamic_int8 import DynamicInt8
 from lraee.quantize.schemes.uniform import Uniform
+from tests import examples
 
 BITS = range(2, 9)
 
@@ -69,7 +70,7 @@ def test_products_of_one_or_two_rows_are_exact(outputs: int) -> None:
     _assert_exact(np.array([[[44, 208, 166, 233]]]), np.array([[[100]]]), weights, 8)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(20))
 @given(st.data())
 def test_products_of_any_codes_equal_numpys_integers(data: st.DataObject) -> None:
     bits, weight_bits = data.draw(st.integers(2, 8)), data.draw(st.integers(2, 8))
@@ -84,7 +85,7 @@ def test_products_of_any_codes_equal_numpys_integers(data: st.DataObject) -> Non
     _assert_exact(codes, rng.integers(0, 2**bits, size=(images, 1, 1)), weights, bits)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(20))
 @given(st.integers(1, 255), st.integers(1, 4000), st.integers(0, 10**6))
 def test_parts_are_the_weights_and_stay_below_2_24(largest: int, inputs: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lraee.quantize.log_grids import LogGrid
@@ -28,7 +28,6 @@ def test_log_sqrt2_by_hand() -> None:
     torch.testing.assert_close(grid(x), torch.tensor(expected))
 
 
-@settings(deadline=None)
 @given(st.integers(2, 6), st.sampled_from([1, 2]), st.floats(0.01, 1.0), st.integers(0, 99))
 def test_numbers_go_to_the_nearest_value_in_the_logarithm(bits: int, steps: int, largest: float, seed: int) -> None:
     values = _values(bits, largest, steps)
@@ -40,7 +39,6 @@ def test_numbers_go_to_the_nearest_value_in_the_logarithm(bits: int, steps: int,
     np.testing.assert_allclose(found[clear], values[nearest][clear], rtol=1e-5)
 
 
-@settings(deadline=None)
 @given(st.integers(2, 6), st.sampled_from([1, 2]), st.floats(0.01, 1.0))
 def test_the_values_are_fixed_points_and_as_many_as_the_bits_can_tell_apart(
     bits: int, steps: int, largest: float

@@ -17,6 +17,7 @@ from lraee.quantize.blocks import of_block
 from lraee.quantize.layers import QuantizedLinear, QuantizedMix
 from lraee.quantize.low_rank import INTERVALS, CompensatedLinear, best_of_rank, error_moments, interval_errors
 from lraee.quantize.schemes.aiqvit import AiqVit
+from tests import examples
 
 
 def _scheme(**settings: Any) -> AiqVit:
@@ -58,7 +59,7 @@ def test_no_product_of_its_rank_that_scipy_finds_leaves_less_error(rank: int) ->
     assert ours == pytest.approx(found, rel=1e-4)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=examples(10))
 @given(seed=st.integers(0, 1000))
 def test_every_rank_more_leaves_less_error(seed: int) -> None:
     x, error = _problem(seed)

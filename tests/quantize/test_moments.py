@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from lraee.quantize.moments import moments_of, ridge
+from tests import examples
 
 
 def _inputs(seed: int = 0, rows: int = 300, width: int = 6) -> tuple[Tensor, Tensor]:
@@ -43,7 +44,7 @@ def test_moments_do_not_depend_on_the_batches() -> None:
         assert getattr(parts, name).dtype == torch.float64
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=examples(10))
 @given(st.integers(0, 100), st.floats(1e-3, 10.0))
 def test_the_regression_of_the_activations_error_is_scikit_learns_ridge(seed: int, penalty: float) -> None:
     x, rounded = _inputs(seed)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -47,7 +47,6 @@ def test_folding_is_the_papers_where_its_zero_point_is_whole() -> None:
     torch.testing.assert_close(state["norm1.offset"], -b)
 
 
-@settings(deadline=None)
 @given(st.integers(2, 8), st.integers(0, 500), st.floats(0.0, 3.0))
 def test_codes_per_tensor_after_folding_are_those_per_channel_before(bits: int, seed: int, spread: float) -> None:
     y = _random(40, 6, seed=seed) * torch.exp(spread * _random(6, seed=seed + 1)) + 2 * _random(6, seed=seed + 2)

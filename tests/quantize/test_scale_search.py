@@ -8,6 +8,7 @@ from torch import Tensor
 from lraee.quantize import scale_search
 from lraee.quantize.activation_grids import StaticGrid
 from lraee.quantize.scale_search import Factor, Search, drawn
+from tests import examples
 
 FRACTIONS = torch.linspace(0.05, 1.2, 24)
 
@@ -38,7 +39,7 @@ def _error(search: Search, left: Tensor, right: Tensor) -> np.ndarray:
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10))
 def test_what_is_found_is_better_than_the_start_and_the_left_is_the_best_for_the_right(seed: int) -> None:
     search = _search(seed)
     left, right = search.scales()
@@ -49,7 +50,7 @@ def test_what_is_found_is_better_than_the_start_and_the_left_is_the_best_for_the
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10))
 def test_groups_are_searched_each_by_itself(seed: int) -> None:
     search = _search(seed)
     left, right = search.scales()

@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -41,7 +41,6 @@ def test_the_papers_own_example() -> None:
     assert factors(x.abs().amax(0), weight, 0.5).tolist() == [1.0, 4.0, 1.0, 3.0]
 
 
-@settings(deadline=None)
 @given(alpha=st.floats(0, 1), seed=st.integers(0, 1000))
 def test_alpha_says_how_much_of_the_difficulty_moves(alpha: float, seed: int) -> None:
     rng = np.random.default_rng(seed)

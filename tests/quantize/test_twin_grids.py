@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from torch import nn
@@ -32,7 +32,6 @@ def _check(grid: nn.Module, values: np.ndarray, x: np.ndarray) -> None:
     assert np.abs(rounded[:, None] - values).min(axis=1).max() < 1e-6 * np.abs(values).max()
 
 
-@settings(deadline=None)
 @given(BITS, st.integers(0, 19), st.integers(0, 99))
 def test_softmax_values_stay_and_others_go_to_the_nearest(bits: int, power: int, seed: int) -> None:
     split = 2.0**-power
@@ -41,7 +40,6 @@ def test_softmax_values_stay_and_others_go_to_the_nearest(bits: int, power: int,
     _check(SoftmaxGrid(bits, torch.tensor(split)), _softmax_values(bits, split), x)
 
 
-@settings(deadline=None)
 @given(BITS, st.floats(1e-3, 3.0), st.integers(0, 99))
 def test_gelu_values_stay_and_others_go_to_the_nearest(bits: int, scale: float, seed: int) -> None:
     lowest = lowest_value(nn.GELU())

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).parents[2]
 NEEDED = ("Snakefile", "config.yaml", "workflow", "lraee", "profiles", "envs")
@@ -128,27 +129,28 @@ def copy_of_repository(root: Path) -> Checkout:
 
 
 @pytest.fixture(scope="session")
-def kept(tmp_path_factory) -> tuple[Path, Path]:
-    """Where the tiny experiment was run, once, to the end, and a copy of all that it left."""
-    folder = tmp_path_factory.mktemp("workflow")
-    checkout = copy_of_repository(folder / "repository")
-    checkout.configure(TINY)
-    done = checkout.run()
-    assert done.returncode == 0, done.stdout[-8000:]
-    shutil.copytree(checkout.root, folder / "kept")
-    return checkout.root, folder / "kept"
+def kept(tmp_path_factory) -> Path:
+    """The tiny experiment, run to the end: once for all workers of pytest, whichever needs it first."""
+    worker = tmp_path_factory.getbasetemp()
+    shared = worker.parent if "PYTEST_XDIST_WORKER" in os.environ else worker
+    with FileLock(shared / "kept.lock"):
+        if not (shared / "kept").exists():
+            checkout = copy_of_repository(shared / "running")
+            checkout.configure(TINY)
+            done = checkout.run()
+            assert done.returncode == 0, done.stdout[-8000:]
+            checkout.root.rename(shared / "kept")
+    return shared / "kept"
 
 
 @pytest.fixture
 def unbroken(kept) -> Checkout:
     """What the run left; never to be changed."""
-    return Checkout(kept[1])
+    return Checkout(kept)
 
 
 @pytest.fixture
-def finished(kept) -> Checkout:
+def finished(kept, tmp_path) -> Checkout:
     """The finished run in its own place, to change at will."""
-    root, copy = kept
-    shutil.rmtree(root)
-    shutil.copytree(copy, root)
-    return Checkout(root)
+    shutil.copytree(kept, tmp_path / "finished")
+    return Checkout(tmp_path / "finished")

@@ -13,7 +13,7 @@ import pytest
 from lraee.io import read_table
 from tests.workflow.test_run import digests
 
-KILLS = 10
+KILLS = 4
 FEATURES = "results/tiny/features/w4a4/fit/001.parquet"
 
 
@@ -42,7 +42,7 @@ def kill(run):
 def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(finished, unbroken, tmp_path):
     """Every other kill hits Snakemake alone: its jobs go on, beside those of the next run that make the same files."""
     forget_a_quantizer(finished)
-    moments, running, runs = np.random.default_rng(0).uniform(2.0, 14.0, KILLS), 0, []
+    moments, running, runs = np.random.default_rng(0).uniform(3.0, 12.0, KILLS), 0, []
     try:
         with (tmp_path / "killed.log").open("wb") as log:
             for number, moment in enumerate(moments):
