@@ -78,14 +78,14 @@ def test_development_splits_that_fit_into_a_shard_together_are_extracted_in_one_
     }
 
 
-def test_one_job_extracts_the_same_features_of_several_splits_as_a_job_for_each(unbroken, fresh, tiny):
+def test_one_job_extracts_the_same_features_of_several_splits_as_a_job_for_each(unbroken, finished, tiny):
     tiny["features"]["shard"] = 144 * 4
-    fresh.configure(tiny)
+    finished.configure(tiny)
     files = {split: f"results/tiny/features/w4a4/{split}/000.parquet" for split in ("fit", "gate", "select")}
-    done = fresh.run(*files.values())
+    done = finished.run(*files.values())
     assert done.returncode == 0, done.stdout[-4000:]
     for split, file in files.items():
-        together = pq.read_table(fresh.root / file)
+        together = pq.read_table(finished.root / file)
         apart = sorted((unbroken.results / "features/w4a4" / split).glob("*.parquet"))
         assert together.equals(pa.concat_tables(map(pq.read_table, apart)).combine_chunks())
 

@@ -49,13 +49,17 @@ def jobs(cluster: Cluster) -> list[dict[str, str]]:
 @pytest.mark.timeout(2400)
 def test_a_run_through_sbatch_gives_the_bytes_of_a_local_run(cluster, tmp_path, tiny, unbroken):
     checkout = SlurmCheckout(copy_of_repository(tmp_path / "repository").root, cluster)
+    del tiny["quantizers"]["dyn"]  # one quantizer takes every rule through the cluster
     checkout.configure(tiny)
     done = checkout.run()
     assert done.returncode == 0, done.stdout[-8000:]
 
     submitted = jobs(cluster)
     assert {job["state"] for job in submitted} == {"COMPLETED"}
-    logs = list((unbroken.results / "logs").rglob("*.log"))
+    logs = list((checkout.results / "logs").rglob("*.log"))
+    assert {path.relative_to(checkout.results).parts[1] for path in logs} == {
+        path.relative_to(unbroken.results).parts[1] for path in (unbroken.results / "logs").rglob("*.log")
+    }
     assert len(submitted) == len(logs)
     extraction = next(job for job in submitted if job["what"] == "rule_extract_features_wildcards_w4a4_test_000")
     assert (extraction["memory"], extraction["cpus"], extraction["limit"]) == ("3000M", "1", "4:00:00")
@@ -63,7 +67,8 @@ def test_a_run_through_sbatch_gives_the_bytes_of_a_local_run(cluster, tmp_path, 
     # Folders of jobs that still wait in another run are as empty as these: a run that ends must leave them.
     assert (checkout.root / ".snakemake/slurm_logs/rule_report").is_dir()
 
-    for kind in ("tables/*.parquet", "features/*/*/*.parquet", "heads/*", "policies/*"):
+    own = [f"features/{precision}/*/*.parquet" for precision in ("fp32", "w4a4")]
+    for kind in (*own, "heads/w4a4.*", "policies/w4a4.*", "evaluation/w4a4/*.parquet"):
         expected = sorted(unbroken.results.glob(kind))
         assert expected
         for path in expected:
