@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from lraee.models.assembly import ACTIVATIONS, Activation
 from lraee.models.timm_tower import tower_of
 from lraee.models.tower import Tower
 from lraee.quantize.activation_grids import StaticGrid
@@ -64,6 +65,16 @@ def test_an_unquantized_tower_is_the_same(tower: Tower, batch: int) -> None:
 def test_a_classifier_is_the_same(classifier: Tower) -> None:
     pytest.importorskip("openvino")
     tower, pixels = rebuild(*describe(classifier)), torch.randn(5, 3, 32, 32)
+    found, expected = (_encoded(engine, tower, pixels) for engine in ("openvino", "torch"))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+def test_every_activation_is_the_same(classifier: Tower, activation: Activation) -> None:
+    pytest.importorskip("openvino")
+    network, tensors = describe(classifier)
+    tower = rebuild(network.model_copy(update={"activation": activation}), tensors)
+    pixels = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     found, expected = (_encoded(engine, tower, pixels) for engine in ("openvino", "torch"))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
