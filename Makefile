@@ -9,7 +9,7 @@ report: .venv/run
 	$(BIN)/snakemake --cores $(CORES)
 
 test: .venv/develop
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 25
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 25
 
 lint: .venv/develop
 	$(BIN)/ruff check .

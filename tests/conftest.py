@@ -20,6 +20,15 @@ settings.register_profile("untimed", deadline=None, max_examples=examples(30))
 settings.load_profile("untimed")
 
 
+LONGEST_FIRST = [f"tests/workflow/test_{name}.py" for name in ("slurm", "faults", "run", "plan")]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take minutes, most of them waiting: begun last, one worker would wait for another."""
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
